@@ -1,0 +1,145 @@
+// Package cli is the ashlar command: one file per verb, each of the same
+// shape (a constructor, an options struct, a run function). It is the only
+// package that prints, exits or reads the environment.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/progress"
+)
+
+// Exit codes; `ashlar help` lists them.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitDamaged     = 3   // verify found something wrong
+	exitDiffers     = 4   // diff found differences
+	exitBusy        = 5   // another ashlar holds the lock
+	exitInterrupted = 130 // Ctrl-C
+)
+
+// globals is what every verb shares.
+type globals struct {
+	stdout, stderr io.Writer
+	json           bool
+	quiet          bool
+	progress       progress.Reporter // set before a verb runs
+}
+
+// codeError is an error with an exit code of its own.
+type codeError struct {
+	code int
+	err  error // nil: everything was said already
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
+// Main runs the command with args and returns its exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, args, &globals{stdout: os.Stdout, stderr: os.Stderr})
+}
+
+func run(ctx context.Context, args []string, g *globals) int {
+	root := newRootCommand(g)
+	root.SetArgs(args)
+	root.SetOut(g.stdout)
+	root.SetErr(g.stderr)
+	err := root.ExecuteContext(ctx)
+	if bar, ok := g.progress.(interface{ finish() }); ok {
+		bar.finish()
+	}
+	switch coded := (*codeError)(nil); {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil:
+		fmt.Fprintln(g.stderr, "ashlar: interrupted")
+		return exitInterrupted
+	case errors.As(err, &coded):
+		if coded.err != nil {
+			g.printError(coded.err)
+		}
+		return coded.code
+	default:
+		g.printError(err)
+		return exitError
+	}
+}
+
+// printError writes one sentence, and what helps where that is known.
+func (g *globals) printError(err error) {
+	fmt.Fprintf(g.stderr, "ashlar: %v\n", err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		if hint := hinted.Hint(); hint != "" {
+			fmt.Fprintf(g.stderr, "ashlar: hint: %s\n", hint)
+		}
+	}
+}
+
+// printJSON writes v to stdout, indented.
+func (g *globals) printJSON(v any) error {
+	enc := json.NewEncoder(g.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (g *globals) printf(format string, args ...any) { fmt.Fprintf(g.stdout, format, args...) }
+
+func newRootCommand(g *globals) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ashlar",
+		Short: "Sealed, signed Linux systems: built from a recipe, updated as a whole",
+		Long: `Ashlar turns a recipe into a sealed system image, publishes it in a container
+registry, and updates machines to it atomically, with the way back kept.
+
+Exit codes: 0 done; 1 failed, nothing half-done; 2 wrong usage; 3 verify found
+damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&g.json, "json", false, "answer in JSON")
+	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress on stderr")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &codeError{exitUsage, fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
+	})
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		g.progress = progress.None
+		if !g.quiet {
+			g.progress = newProgressLine(g.stderr)
+		}
+	}
+	root.AddGroup(
+		&cobra.Group{ID: "publish", Title: "Making and publishing images:"},
+		&cobra.Group{ID: "machine", Title: "On a machine:"},
+		&cobra.Group{ID: "format", Title: "Formats:"})
+	for _, verb := range verbs {
+		root.AddCommand(verb(g))
+	}
+	return root
+}
+
+// verbs are the constructors of all commands; each verb's file adds its own.
+var verbs []func(*globals) *cobra.Command
