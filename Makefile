@@ -1,0 +1,49 @@
+# make demo   the main job, end to end, in a virtual machine
+# make test   everything: formatting, vet, staticcheck, unit tests, virtual machine stories
+# Both install what they need (Debian packages through apt); only git, make and Go must be there.
+
+SHELL       := /bin/bash
+GO          ?= go
+BIN         := bin
+CACHE       ?= .cache
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1
+GOBUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
+
+.PHONY: all build demo test unit vm lint setup bench clean
+
+all: build
+
+build: need-go
+	$(GOBUILD) -o $(BIN)/ashlar ./cmd/ashlar
+	$(GOBUILD) -o $(BIN)/ashlar-init ./cmd/ashlar-init
+
+# Says what is missing and how to get it, before anything else fails in a puzzling way.
+.PHONY: need-go
+need-go:
+	@test/need-go "$(GO)" go.mod
+
+setup:
+	@test/setup test/packages.txt
+
+demo: need-go setup build
+	@test/demo
+
+lint: need-go
+	@out=$$(gofmt -l cmd internal test); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+unit: need-go setup build
+	$(GO) test ./...
+
+# One image is built and booted once; all stories start from copies of that disk.
+vm: need-go setup build
+	$(GO) test -tags vm -timeout 60m -count=1 -v ./test/vm
+
+test: lint unit vm
+
+bench: need-go setup build
+	@bench/run
+
+clean:
+	rm -rf $(BIN) $(CACHE)
