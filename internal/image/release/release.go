@@ -1,5 +1,3 @@
-// Package release is the document that binds an image, its boot file, its
-// object pack and its software list into one release. See docs/release.md.
 package release
 
 import (
@@ -20,7 +18,7 @@ type Document struct {
 	Schema        int               `json:"schema"`
 	ID            string            `json:"id"`      // NAME-VERSION, the same in every channel
 	Name          string            `json:"name"`    // of the image, such as "server"
-	Version       string            `json:"version"` // compared as UAPI versions are
+	Version       string            `json:"version"` // see CompareVersions
 	Architecture  string            `json:"architecture"`
 	Created       string            `json:"created"` // RFC 3339, from the lock, not from the clock
 	Images        []Image           `json:"images"`
