@@ -1,0 +1,143 @@
+package recipe
+
+// Recipe is one recipe with everything it includes merged into it. Paths of
+// files on the publisher's machine are absolute (or relative to the caller's
+// directory, if Load was given a relative path); paths in the image are absolute.
+type Recipe struct {
+	Include  []string `toml:"include"`
+	Name     string   `toml:"name"`
+	Version  string   `toml:"version"`
+	Modules  string   `toml:"modules"` // "uncompressed" (default) or "as-packaged"
+	Exclude  []string `toml:"exclude"` // patterns of paths that are left out
+	Base     Base     `toml:"base"`
+	Kernel   Kernel   `toml:"kernel"`
+	Boot     Boot     `toml:"boot"`
+	Update   Update   `toml:"update"`
+	Services Services `toml:"services"`
+	Files    []File   `toml:"files"`
+	Users    []User   `toml:"users"`
+	Groups   []Group  `toml:"groups"`
+	Run      []Script `toml:"run"`
+}
+
+// Values of Recipe.Modules.
+const (
+	ModulesUncompressed = "uncompressed"
+	ModulesAsPackaged   = "as-packaged"
+)
+
+// Values of Base.Kind.
+const (
+	BaseDebian    = "debian"
+	BaseOCI       = "oci"
+	BaseDirectory = "directory"
+)
+
+// Base is what an image starts from.
+type Base struct {
+	Kind string `toml:"kind"`
+
+	// Kind "debian": packages of one suite, by default trixie from deb.debian.org.
+	Suite        string       `toml:"suite"`
+	Components   []string     `toml:"components"`
+	Mirror       string       `toml:"mirror"`
+	Snapshot     string       `toml:"snapshot"` // instead of a mirror: YYYYMMDDTHHMMSSZ of snapshot.debian.org
+	Keys         string       `toml:"keys"`     // keyring file; empty: Debian's own
+	Architecture string       `toml:"architecture"`
+	Packages     []string     `toml:"packages"`
+	Recommends   *bool        `toml:"recommends"` // also install what packages recommend; default no
+	Repositories []Repository `toml:"repositories"`
+
+	Image string `toml:"image"` // kind "oci": host/path:tag, host/path@digest or oci:DIR[:tag]
+	Path  string `toml:"path"`  // kind "directory"
+}
+
+// Repository is one more source of Debian packages.
+type Repository struct {
+	URI        string   `toml:"uri"`
+	Suite      string   `toml:"suite"`
+	Components []string `toml:"components"`
+	Keys       string   `toml:"keys"` // keyring file, binary or ASCII-armoured; empty: as the base's
+}
+
+// Kernel says which kernel an image boots and with which arguments.
+type Kernel struct {
+	Package   string   `toml:"package"` // a Debian package; empty where the base brings a kernel, or none is wanted
+	Arguments []string `toml:"arguments"`
+}
+
+// Boot says how a machine starts.
+type Boot struct {
+	Timeout           *int  `toml:"timeout"`            // seconds the loader's menu is shown; default 0
+	ImportCredentials *bool `toml:"import_credentials"` // let systemd take credentials from firmware; default no
+}
+
+// Update says where machines look for releases. It is written to
+// /usr/lib/ashlar/update.toml in the image.
+type Update struct {
+	Repository string `toml:"repository"`
+	Channel    string `toml:"channel"`
+	Interval   string `toml:"interval"` // a systemd time span such as "6h"
+}
+
+// Services lists systemd units to switch on or off, as systemctl would.
+type Services struct {
+	Enabled  []string `toml:"enabled"`
+	Disabled []string `toml:"disabled"`
+	Masked   []string `toml:"masked"`
+}
+
+// File is one path the recipe puts into the image: content, the copy of a
+// source file, a symbolic link, or an empty directory.
+type File struct {
+	Path      string  `toml:"path"`
+	Content   *string `toml:"content"`
+	Source    string  `toml:"source"`
+	Symlink   string  `toml:"symlink"`
+	Directory bool    `toml:"directory"`
+	Mode      string  `toml:"mode"`  // octal; default 0644, 0755 for directories
+	Owner     string  `toml:"owner"` // name or number; default root
+	Group     string  `toml:"group"` // name or number; default root
+}
+
+// User is an account with a fixed id.
+type User struct {
+	Name     string   `toml:"name"`
+	UID      *uint32  `toml:"uid"`
+	Group    string   `toml:"group"`   // primary group; default: a group of the user's name and id
+	Groups   []string `toml:"groups"`  // further groups
+	Comment  string   `toml:"comment"` // GECOS
+	Home     string   `toml:"home"`
+	Shell    string   `toml:"shell"`
+	Password *string  `toml:"password"` // a crypt(5) hash; "" lets anybody in; default: no login by password
+}
+
+// Group is a group with a fixed id.
+type Group struct {
+	Name string  `toml:"name"`
+	GID  *uint32 `toml:"gid"`
+}
+
+// Script runs in the tree, as root of it, without network.
+type Script struct {
+	Command string `toml:"command"` // for /bin/sh -e, or with its own #! line
+	Source  string `toml:"source"`  // a file with the script
+}
+
+// CommandLine is the kernel command line the recipe asks for, without what
+// identifies the image.
+func (r *Recipe) CommandLine() []string {
+	args := append([]string(nil), r.Kernel.Arguments...)
+	if r.Boot.ImportCredentials == nil || !*r.Boot.ImportCredentials {
+		args = append(args, "systemd.import_credentials=no")
+	}
+	return args
+}
+
+// Timeout is for how many seconds the loader shows its menu.
+func (r *Recipe) Timeout() int {
+	if r.Boot.Timeout == nil {
+		return 0
+	}
+	return *r.Boot.Timeout
+}
