@@ -1,0 +1,160 @@
+package pack
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ashlar-os/ashlar/internal/image/tree"
+)
+
+// Extract reads the rg.Length bytes of a range from r and calls put for every
+// object that the range was planned for, in order. The reader that put is given
+// yields exactly obj.Size bytes or an error; put need not read it to the end.
+// What the bytes are is put's to check: only lengths are checked here.
+//
+// Extract holds one frame at a time. It may run for several ranges at once.
+func Extract(r io.Reader, rg Range, put func(obj tree.Object, r io.Reader) error) error {
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderMaxMemory(MaxFrame),
+		zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return fmt.Errorf("preparing zstd: %w", err)
+	}
+	defer dec.Close()
+	e := &extractor{in: r, pos: rg.Offset, index: rg.index, dec: dec}
+	for _, i := range rg.Objects {
+		obj := &e.index.Objects[i]
+		if err := e.enter(obj.Frame); err != nil {
+			return fmt.Errorf("extracting object %q: %w", obj.Digest, err)
+		}
+		content := &objectReader{e: e, rest: e.content[obj.Offset:], left: int64(obj.Size)}
+		if err := put(obj.Object, content); err != nil {
+			return err
+		}
+		if content.err != nil {
+			return fmt.Errorf("extracting object %q: %w", obj.Digest, content.err)
+		}
+	}
+	// Read what is left, so that a connection can be used again.
+	if left := rg.end() - e.pos; left > 0 {
+		if err := e.skip(left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extractor decompresses the frames of one range, in order.
+type extractor struct {
+	in    io.Reader
+	pos   int64 // of in, in the blob
+	index *Index
+	dec   *zstd.Decoder
+
+	current int    // the frame in content, if content is not nil
+	content []byte // decompressed
+	packed  []byte // a buffer
+}
+
+// enter makes frame n the current one.
+func (e *extractor) enter(n int) error {
+	if e.content != nil && e.current == n {
+		return nil
+	}
+	f := e.index.Frames[n]
+	if err := e.skip(f.Offset - e.pos); err != nil {
+		return err
+	}
+	e.packed = grow(e.packed, f.Length)
+	got, err := io.ReadFull(e.in, e.packed)
+	e.pos += int64(got)
+	if err != nil {
+		return fmt.Errorf("reading frame %d: %w", n, unexpected(err))
+	}
+	if err := checkFrame(e.packed, f.Size); err != nil {
+		return fmt.Errorf("frame %d: %w", n, err)
+	}
+	e.content = grow(e.content, f.Size)
+	out, err := e.dec.DecodeAll(e.packed, e.content[:0:f.Size])
+	if err != nil {
+		return fmt.Errorf("decompressing frame %d: %w", n, err)
+	}
+	if int64(len(out)) != f.Size {
+		return fmt.Errorf("decompressing frame %d: it has %d bytes, the index says %d", n, len(out), f.Size)
+	}
+	e.current, e.content = n, out
+	return nil
+}
+
+// checkFrame looks at the header of a frame before anything is decompressed.
+func checkFrame(packed []byte, size int64) error {
+	var h zstd.Header
+	if err := h.Decode(packed); err != nil {
+		return fmt.Errorf("it is no zstd frame: %w", err)
+	}
+	switch {
+	case h.Skippable:
+		return fmt.Errorf("it is a skippable zstd frame")
+	case h.DictionaryID != 0:
+		return fmt.Errorf("it wants a zstd dictionary")
+	case !h.HasFCS || h.FrameContentSize != uint64(size):
+		return fmt.Errorf("it says that it has %d bytes, the index says %d", h.FrameContentSize, size)
+	}
+	return nil
+}
+
+// skip reads n bytes and throws them away.
+func (e *extractor) skip(n int64) error {
+	got, err := io.CopyN(io.Discard, e.in, n)
+	e.pos += got
+	if err != nil {
+		return fmt.Errorf("reading the pack at %d: %w", e.pos, unexpected(err))
+	}
+	return nil
+}
+
+// objectReader yields the content of one object.
+type objectReader struct {
+	e    *extractor
+	rest []byte // of the current frame
+	left int64  // of the object
+	err  error
+}
+
+func (o *objectReader) Read(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	if o.left == 0 {
+		return 0, io.EOF
+	}
+	if len(o.rest) == 0 {
+		if o.err = o.e.enter(o.e.current + 1); o.err != nil {
+			return 0, o.err
+		}
+		o.rest = o.e.content
+	}
+	n := copy(p[:min(int64(len(p)), o.left)], o.rest)
+	o.rest = o.rest[n:]
+	o.left -= int64(n)
+	return n, nil
+}
+
+// grow returns a slice of n bytes, b's array if it is large enough.
+func grow(b []byte, n int64) []byte {
+	if int64(cap(b)) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}
+
+// unexpected says that an end of input was too early.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
