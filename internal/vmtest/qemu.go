@@ -1,0 +1,68 @@
+package vmtest
+
+import (
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// machine is the accelerator and processor. QEMU 7.2's TCG breaks cmpxchg16b,
+// which the kernel uses where the CPU has it; five-level page tables only slow
+// emulation down. KVM is not used even where /dev/kvm is there: nested in
+// another hypervisor it can accept the machine and then die in the firmware.
+const machine = "q35"
+
+// arguments is QEMU's command line; it connects to the sockets named qmp and agent.
+func (vm *VM) arguments(sockets string) []string {
+	mach := machine
+	if vm.Firmware.SecureBoot {
+		mach += ",smm=on"
+	}
+	args := []string{
+		"qemu-system-x86_64", "-name", vm.Name, "-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", mach, "-accel", "tcg,thread=multi", "-cpu", "max,-cx16,la57=off",
+		"-smp", strconv.Itoa(vm.CPUs), "-m", strconv.Itoa(vm.Memory),
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + comma(vm.Firmware.Code),
+		"-drive", "if=pflash,unit=1,format=raw,file=" + comma(vm.path("vars.fd")),
+		"-drive", "if=none,id=disk,discard=unmap,format=" + vm.format + ",file=" + comma(vm.disk),
+		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+		"-device", "virtio-rng-pci",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", "socket,id=qmp,path=" + comma(filepath.Join(sockets, "qmp")), "-mon", "chardev=qmp,mode=control",
+		"-chardev", "socket,id=agent,path=" + comma(filepath.Join(sockets, "agent")),
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + agentPort,
+	}
+	if vm.Firmware.SecureBoot {
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	for _, value := range vm.credentials() {
+		args = append(args, "-smbios", "type=11,value="+comma(value))
+	}
+	return append(args, vm.Args...)
+}
+
+// credentials are the SMBIOS strings that PID 1 imports; systemd.system-credentials(7).
+func (vm *VM) credentials() []string {
+	all := make(map[string]string)
+	for name, value := range vm.Credentials {
+		all[name] = value
+	}
+	if !vm.NoAgent {
+		all["systemd.extra-unit.vmtest.service"] = agentUnit()
+		all["systemd.unit-dropin.multi-user.target"] = "[Unit]\nWants=vmtest.service\n"
+	}
+	var list []string
+	for name, value := range all {
+		list = append(list, fmt.Sprintf("io.systemd.credential.binary:%s=%s",
+			name, base64.StdEncoding.EncodeToString([]byte(value))))
+	}
+	sort.Strings(list)
+	return list
+}
+
+// comma doubles commas, which separate the parts of QEMU's options.
+func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
