@@ -1,0 +1,242 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+)
+
+// sealers is how many files of a batch are sealed at once. Each spends its
+// time waiting for the disk, so this is about queue depth, not about cores.
+const sealers = 32
+
+// Batch writes any number of objects and makes them durable together.
+//
+// Its steps, and what a cut after each leaves:
+//
+//	written   files in tmp/; nobody knows them, CleanTmp removes them
+//	sealed    the same
+//	synced    the same, but every byte and every seal is on the disk
+//	named     some or all have their names, each of them whole
+//	durable   all have their names, whatever happens next
+//
+// The order does not lean on what a file system does with a rename of a file
+// it has not written yet: ext4 does flush data before the verity flag can be
+// committed, btrfs promises less, and the syncfs between sealing and naming
+// makes both the same.
+type Batch struct {
+	s    *Store
+	dir  string
+	seq  atomic.Int64
+	seal *errgroup.Group
+
+	mu    sync.Mutex
+	ready []written
+	done  bool
+}
+
+// written is one file in the batch's directory and the name it shall have.
+type written struct {
+	tmp, final string
+}
+
+// NewBatch begins a batch. It must be ended by Commit or Abort.
+func (s *Store) NewBatch() (*Batch, error) {
+	if err := os.MkdirAll(s.path(tmpDir), 0o700); err != nil {
+		return nil, fmt.Errorf("beginning batch: %w", err)
+	}
+	dir, err := os.MkdirTemp(s.path(tmpDir), "batch-")
+	if err != nil {
+		return nil, fmt.Errorf("beginning batch: %w", err)
+	}
+	b := &Batch{s: s, dir: dir, seal: new(errgroup.Group)}
+	b.seal.SetLimit(sealers)
+	return b, nil
+}
+
+// PutObject writes the object d of size bytes from r. It may be called from
+// several goroutines. The object exists in the store once Commit has returned.
+func (b *Batch) PutObject(d verity.Digest, size int64, r io.Reader) error {
+	if err := b.put(b.s.ObjectPath(d), d, size, r); err != nil {
+		return fmt.Errorf("storing object %s: %w", d.Short(), err)
+	}
+	return nil
+}
+
+// PutImage writes the image d of size bytes from r. An image should be
+// committed only after its objects are.
+func (b *Batch) PutImage(d verity.Digest, size int64, r io.Reader) error {
+	if err := b.put(b.s.ImagePath(d), d, size, r); err != nil {
+		return fmt.Errorf("storing image %s: %w", d.Short(), err)
+	}
+	return nil
+}
+
+func (b *Batch) put(final string, d verity.Digest, size int64, r io.Reader) error {
+	tmp := filepath.Join(b.dir, strconv.FormatInt(b.seq.Add(1), 10))
+	if err := writeChecked(tmp, d, size, r); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	b.seal.Go(func() error {
+		if err := sealFile(b.s.Sealer, tmp, d); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.ready = append(b.ready, written{tmp, final})
+		return nil
+	})
+	return nil
+}
+
+// hashers are reused: an image has tens of thousands of objects, mostly small.
+var hashers = sync.Pool{New: func() any { return verity.NewHasher() }}
+
+// writeChecked writes exactly size bytes of r to a new file and refuses
+// content whose digest is not d. Nothing is sealed before it is known right.
+func writeChecked(path string, d verity.Digest, size int64, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := hashers.Get().(*verity.Hasher)
+	defer hashers.Put(h)
+	h.Reset()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(r, size+1))
+	if err != nil {
+		return err
+	}
+	if n > size {
+		return fmt.Errorf("the content is longer than the %d bytes announced", size)
+	}
+	if n < size {
+		return fmt.Errorf("the content ends after %d of %d bytes", n, size)
+	}
+	if got := h.Sum(); got != d {
+		return fmt.Errorf("the content has the digest %s", got)
+	}
+	if err := f.Chmod(0o444); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// sealFile seals a file that nobody has open for writing and measures it.
+func sealFile(s Sealer, path string, d verity.Digest) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := s.Seal(f); err != nil {
+		return err
+	}
+	got, err := s.Measure(f)
+	if err != nil {
+		return err
+	}
+	if got != d {
+		return &DigestError{Path: path, Want: d, Got: got}
+	}
+	return nil
+}
+
+// Commit gives everything its name and returns when all of it would survive a
+// power cut. On error some objects may be in the store, each of them whole.
+func (b *Batch) Commit(ctx context.Context) error {
+	if b.done {
+		return errors.New("committing batch: it has ended already")
+	}
+	defer b.Abort()
+	if err := b.seal.Wait(); err != nil {
+		return fmt.Errorf("committing batch: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(b.ready) == 0 {
+		return nil
+	}
+	if err := syncFS(b.s.Dir); err != nil {
+		return fmt.Errorf("committing batch: %w", err)
+	}
+	made := make(map[string]bool)
+	for _, w := range b.ready {
+		dir := filepath.Dir(w.final)
+		if !made[dir] {
+			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("committing batch: %w", err)
+			}
+			made[dir] = true
+		}
+		// Renaming over an existing name heals it: it is either the same bytes
+		// or was found unsealed or wrong. Whoever has the old file open keeps it.
+		if err := os.Rename(w.tmp, w.final); err != nil {
+			return fmt.Errorf("committing batch: %w", err)
+		}
+	}
+	if err := syncFS(b.s.Dir); err != nil {
+		return fmt.Errorf("committing batch: %w", err)
+	}
+	return nil
+}
+
+// Abort ends the batch and removes what was not committed. After Commit it
+// does nothing.
+func (b *Batch) Abort() {
+	if b.done {
+		return
+	}
+	b.done = true
+	_ = b.seal.Wait() // its error has been returned by Commit, or nobody wants it
+	_ = os.RemoveAll(b.dir)
+}
+
+// PutObject writes one object durably; many go through a Batch.
+func (s *Store) PutObject(ctx context.Context, d verity.Digest, size int64, r io.Reader) error {
+	return s.one(ctx, func(b *Batch) error { return b.PutObject(d, size, r) })
+}
+
+// PutImage writes the image d durably.
+func (s *Store) PutImage(ctx context.Context, d verity.Digest, size int64, r io.Reader) error {
+	return s.one(ctx, func(b *Batch) error { return b.PutImage(d, size, r) })
+}
+
+func (s *Store) one(ctx context.Context, put func(*Batch) error) error {
+	b, err := s.NewBatch()
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	if err := put(b); err != nil {
+		return err
+	}
+	return b.Commit(ctx)
+}
+
+// syncFS brings everything written to the file system of dir to the disk.
+func syncFS(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncing the file system of %q: %w", dir, err)
+	}
+	return nil
+}
