@@ -1,0 +1,186 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// CreateLayout opens the layout in dir, and makes it first where dir is missing or empty.
+func CreateLayout(dir string) (*Layout, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("creating OCI layout: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != "blobs" && !strings.HasPrefix(e.Name(), ".") {
+			return OpenLayout(dir) // which says so if it is something else
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, blobsDir), 0o755); err != nil {
+		return nil, fmt.Errorf("creating OCI layout: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, layoutFile), []byte(layoutText)); err != nil {
+		return nil, fmt.Errorf("creating OCI layout: %w", err)
+	}
+	return OpenLayout(dir)
+}
+
+// writeFile writes a whole file under a temporary name in the same directory,
+// syncs it and renames it: a reader sees the old content or the new.
+func writeFile(name string, b []byte) error { return renameio.WriteFile(name, b, 0o644) }
+
+// PutBlob stores the bytes of r and returns their descriptor.
+func (l *Layout) PutBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
+	w, err := l.newBlob()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer w.abandon()
+	if _, err := io.Copy(w, r); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("writing a blob to %q: %w", l.dir, err)
+	}
+	return w.commit(mediaType)
+}
+
+// PutBlobFile takes the file at path in as the blob d by renaming it, so path
+// is gone afterwards; on another file system it is copied, and checked, instead.
+// The digest of a renamed file is believed: whoever wrote it has just made it.
+func (l *Layout) PutBlobFile(mediaType, path string, d digest.Digest) (ocispec.Descriptor, error) {
+	if err := checkDigest(d); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	f, err := openRegular(path)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("taking blob in: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("taking blob in: %w", err)
+	}
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: info.Size()}
+	if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
+		return desc, fmt.Errorf("taking blob in: %w", err)
+	}
+	err = os.Rename(path, l.BlobPath(d))
+	if errors.Is(err, unix.EXDEV) {
+		err = l.putBlob(context.Background(), desc, func() (io.ReadCloser, error) {
+			return newVerifier(io.NopCloser(f), desc), nil
+		})
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
+		return desc, fmt.Errorf("taking blob in: %w", err)
+	}
+	return desc, nil
+}
+
+func (l *Layout) putBlob(_ context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	rc, err := open()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	w, err := l.newBlob()
+	if err != nil {
+		return err
+	}
+	defer w.abandon()
+	if _, err := io.Copy(w, rc); err != nil {
+		return err
+	}
+	if got := w.digest(); got != desc.Digest {
+		return fmt.Errorf("content of %s is damaged: its digest is %s", desc.Digest, got)
+	}
+	_, err = w.commit(desc.MediaType)
+	return err
+}
+
+func (l *Layout) putManifest(_ context.Context, desc ocispec.Descriptor, body []byte, tag string) error {
+	if got := digest.FromBytes(body); got != desc.Digest {
+		return fmt.Errorf("manifest %s is damaged: its digest is %s", desc.Digest, got)
+	}
+	if err := writeFile(l.BlobPath(desc.Digest), body); err != nil {
+		return err
+	}
+	if tag == "" {
+		return nil
+	}
+	return l.SetTags(desc, tag)
+}
+
+// SetTags makes tags name desc, and moves those that named something else. It
+// is the last step of writing a release: index.json is replaced in one rename.
+func (l *Layout) SetTags(desc ocispec.Descriptor, tags ...string) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	index, err := l.index()
+	if err != nil {
+		return err
+	}
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(d ocispec.Descriptor) bool {
+		name := refName(d)
+		return slices.Contains(tags, name) || name == "" && d.Digest == desc.Digest
+	})
+	for _, tag := range tags {
+		if !isTag(tag) {
+			return fmt.Errorf("%q cannot be a tag", tag)
+		}
+		named := plainDescriptor(desc)
+		named.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
+		index.Manifests = append(index.Manifests, named)
+	}
+	slices.SortFunc(index.Manifests, func(a, b ocispec.Descriptor) int {
+		return strings.Compare(refName(a)+" "+a.Digest.String(), refName(b)+" "+b.Digest.String())
+	})
+	b, err := json.MarshalIndent(index, "", "  ")
+	if err != nil {
+		return err
+	}
+	// The blobs' names reach the disk before the index that mentions them.
+	if err := syncDir(filepath.Join(l.dir, blobsDir)); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(l.dir, indexFile), append(b, '\n')); err != nil {
+		return fmt.Errorf("writing %q: %w", filepath.Join(l.dir, indexFile), err)
+	}
+	return syncDir(l.dir)
+}
+
+// lock keeps other writers of index.json out; the directory itself is the lock.
+func (l *Layout) lock() (unlock func(), err error) {
+	d, err := os.Open(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("locking %q: %w", l.dir, err)
+	}
+	return func() { d.Close() }, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,91 @@
+package registry
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Stats counts what a server was asked for and what it sent.
+type Stats struct {
+	Requests  int64 // all, whatever the answer
+	Ranges    int64 // of them answered with a part (206)
+	Manifests int64 // of them for a manifest
+	Blobs     int64 // of them for a blob, whole or in part
+	Errors    int64 // of them answered with 400 or above
+	Bytes     int64 // of bodies sent
+}
+
+// LogEntry is one request, answered.
+type LogEntry struct {
+	Method, Path string
+	Range        string // the header asked with, or ""
+	Agent        string
+	Status       int
+	Bytes        int64 // of the body sent
+	Duration     time.Duration
+}
+
+type counts struct {
+	mu    sync.Mutex
+	stats Stats
+}
+
+// Stats returns the counts since the start or the last ResetStats.
+func (s *Server) Stats() Stats {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	return s.counts.stats
+}
+
+// ResetStats sets the counts to zero and returns what they were.
+func (s *Server) ResetStats() Stats {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	old := s.counts.stats
+	s.counts.stats = Stats{}
+	return old
+}
+
+func (c *counts) add(r *http.Request, w *countingWriter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Requests++
+	c.stats.Bytes += w.bytes
+	if w.status == http.StatusPartialContent {
+		c.stats.Ranges++
+	}
+	if w.status >= 400 {
+		c.stats.Errors++
+	}
+	if _, kind, _, ok := splitPath(strings.TrimPrefix(r.URL.Path, "/v2/")); ok {
+		switch kind {
+		case "manifests":
+			c.stats.Manifests++
+		case "blobs":
+			c.stats.Blobs++
+		}
+	}
+}
+
+// countingWriter counts a body's bytes.
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *countingWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
