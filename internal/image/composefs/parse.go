@@ -159,7 +159,7 @@ func (p *parser) parse(line []byte) error {
 
 	n := new(tree.Node)
 	mode, isLink := bytes.CutPrefix(fields[fieldMode], []byte{'@'})
-	if n.Mode, err = parseMode(mode); err != nil {
+	if n.Mode, err = parseMode(mode, isLink); err != nil {
 		return p.fail("MODE", err)
 	}
 	dir, err := p.add(path, n)
@@ -175,13 +175,17 @@ func (p *parser) parse(line []byte) error {
 	return p.inode(n, &fields, rest)
 }
 
-func parseMode(b []byte) (uint32, error) {
-	mode, err := parseUint(b, 8, 16)
+// parseMode reads a mode. Of a hard link's only the file type matters.
+func parseMode(b []byte, isLink bool) (uint32, error) {
+	mode, err := parseUint(b, 8, 32)
 	if err != nil {
 		return 0, err
 	}
-	if entryKinds[mode>>12] == 0 {
+	if entryKinds[mode>>12&15] == 0 {
 		return 0, fmt.Errorf("%q has no known file type", b)
+	}
+	if mode > 0xffff && !isLink {
+		return 0, fmt.Errorf("%q has more than 16 bits", b)
 	}
 	return uint32(mode), nil
 }

