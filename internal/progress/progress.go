@@ -3,6 +3,8 @@
 // Libraries report; only internal/cli decides what a person sees.
 package progress
 
+import "io"
+
 // Unit says what a stage counts.
 type Unit int
 
@@ -28,3 +30,17 @@ type none struct{}
 
 func (none) Stage(string, int64, Unit) {}
 func (none) Add(int64)                 {}
+
+// Reader reports the bytes read from r.
+func Reader(r io.Reader, p Reporter) io.Reader { return &reader{r, p} }
+
+type reader struct {
+	r io.Reader
+	p Reporter
+}
+
+func (r *reader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	r.p.Add(int64(n))
+	return n, err
+}
