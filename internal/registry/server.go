@@ -57,24 +57,27 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
+	finished := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(finished)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			server.Close()
 		}
 	})
-	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
 		return fmt.Errorf("serving %q: %w", s.layout.dir, err)
 	}
+	<-finished // Serve returns when Shutdown begins
 	return nil
 }
 
 // ServeHTTP answers one request, and counts it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
+	counted := &countingWriter{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
 	s.route(counted, r)
 	s.counts.add(r, counted)
 	if s.options.Log != nil {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -69,9 +70,10 @@ func (c *counts) add(r *http.Request, w *countingWriter) {
 	}
 }
 
-// countingWriter counts a body's bytes.
+// countingWriter counts a body's bytes; there are none in an answer to HEAD.
 type countingWriter struct {
 	http.ResponseWriter
+	head   bool
 	status int
 	bytes  int64
 }
@@ -83,8 +85,21 @@ func (w *countingWriter) WriteHeader(status int) {
 
 func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
+	w.count(int64(n))
 	return n, err
+}
+
+// ReadFrom keeps sendfile(2) possible: net/http's writer has it too.
+func (w *countingWriter) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.count(n)
+	return n, err
+}
+
+func (w *countingWriter) count(n int64) {
+	if !w.head {
+		w.bytes += n
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/ashlar-os/ashlar/internal/registry"
+)
+
+// repositoryOptions is how every verb reaches a registry: with the proxy of the
+// environment, and with the credentials that `podman login`, `skopeo login` or
+// `docker login` left.
+func repositoryOptions() registry.Options {
+	return registry.Options{
+		UserAgent:       "ashlar/" + version(),
+		Proxy:           http.ProxyFromEnvironment,
+		CredentialFiles: credentialFiles(os.Getenv),
+	}
+}
+
+// credentialFiles lists where credentials may be, in the order of containers-auth.json(5).
+func credentialFiles(getenv func(string) string) []string {
+	if name := getenv("REGISTRY_AUTH_FILE"); name != "" {
+		return []string{name}
+	}
+	var files []string
+	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
+		files = append(files, filepath.Join(dir, "containers/auth.json"))
+	}
+	home := getenv("HOME")
+	if dir := getenv("XDG_CONFIG_HOME"); dir != "" {
+		files = append(files, filepath.Join(dir, "containers/auth.json"))
+	} else if home != "" {
+		files = append(files, filepath.Join(home, ".config/containers/auth.json"))
+	}
+	if dir := getenv("DOCKER_CONFIG"); dir != "" {
+		files = append(files, filepath.Join(dir, "config.json"))
+	} else if home != "" {
+		files = append(files, filepath.Join(home, ".docker/config.json"))
+	}
+	return files
+}

@@ -1,0 +1,163 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ashlar-os/ashlar/internal/image/release"
+	"github.com/ashlar-os/ashlar/internal/progress"
+)
+
+// PublishOptions says what to publish where.
+type PublishOptions struct {
+	From, To *Repository
+	Tag      string // of the release in From; "" where it holds one release only
+	Channel  string // to move to the release; "" for none
+
+	// AllowOlder also moves a channel back.
+	AllowOlder bool
+}
+
+// PublishPlan is what publishing will do.
+type PublishPlan struct {
+	Release *Release
+	Version string // its tag in the repository
+	Channel string
+	Before  string // the version that the channel names now; "" for none
+	Moves   bool   // false: the channel names this release already
+
+	from, to *Repository
+}
+
+// A RefusedError says why a release may not be published, and what would help.
+type RefusedError struct {
+	err  error
+	hint string
+}
+
+func (e *RefusedError) Error() string { return e.err.Error() }
+func (e *RefusedError) Unwrap() error { return e.err }
+
+// Hint is what would help.
+func (e *RefusedError) Hint() string { return e.hint }
+
+// PlanPublish reads both sides, writes nothing, and refuses what would surprise
+// the machines that follow the channel: another image, an older version, or
+// other content under a version that is published already.
+func PlanPublish(ctx context.Context, o PublishOptions) (*PublishPlan, error) {
+	if o.Channel != "" {
+		if err := release.CheckChannel(o.Channel); err != nil {
+			return nil, err
+		}
+	}
+	tag, err := soleRelease(ctx, o.From, o.Tag)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := o.From.ReadRelease(ctx, tag)
+	if err != nil {
+		return nil, err
+	}
+	plan := &PublishPlan{
+		Release: rel, Version: release.Tag(rel.Document.Version), Channel: o.Channel,
+		from: o.From, to: o.To,
+	}
+	if err := plan.checkVersion(ctx); err != nil {
+		return nil, err
+	}
+	if o.Channel == "" {
+		return plan, nil
+	}
+	return plan, plan.checkChannel(ctx, o.AllowOlder)
+}
+
+// soleRelease is tag, or else a tag of the only release in r.
+func soleRelease(ctx context.Context, r *Repository, tag string) (string, error) {
+	if tag != "" {
+		return tag, nil
+	}
+	tags, err := r.Tags(ctx)
+	if err != nil {
+		return "", err
+	}
+	releases := map[string]string{} // by digest
+	for _, t := range tags {
+		desc, err := r.Resolve(ctx, t)
+		if err != nil {
+			return "", err
+		}
+		if _, ok := releases[desc.Digest.String()]; !ok {
+			releases[desc.Digest.String()] = t
+		}
+	}
+	switch len(releases) {
+	case 0:
+		return "", fmt.Errorf("%s holds no release", r.Name)
+	case 1:
+		return tags[0], nil
+	}
+	return "", &RefusedError{
+		err:  fmt.Errorf("%s holds %d releases, under the tags %s", r.Name, len(releases), strings.Join(tags, ", ")),
+		hint: "name one of them: DIR:TAG",
+	}
+}
+
+// checkVersion refuses to give a published version another content.
+func (p *PublishPlan) checkVersion(ctx context.Context) error {
+	there, err := p.to.Resolve(ctx, p.Version)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case there.Digest != p.Release.Index.Digest:
+		return &RefusedError{
+			err: fmt.Errorf("version %s is published in %s already, with other content (%s, and this is %s)",
+				p.Release.Document.Version, p.to.Name, there.Digest, p.Release.Index.Digest),
+			hint: "give what has changed a new version",
+		}
+	}
+	return nil
+}
+
+func (p *PublishPlan) checkChannel(ctx context.Context, allowOlder bool) error {
+	there, err := p.to.Resolve(ctx, p.Channel)
+	if errors.Is(err, ErrNotFound) {
+		p.Moves = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := p.to.ReadRelease(ctx, there.Digest.String())
+	if err != nil {
+		return fmt.Errorf("looking at channel %q before it is moved: %w", p.Channel, err)
+	}
+	doc := p.Release.Document
+	p.Before, p.Moves = now.Document.Version, there.Digest != p.Release.Index.Digest
+	switch {
+	case now.Document.Name != doc.Name:
+		return &RefusedError{
+			err:  fmt.Errorf("channel %q of %s is of the image %q, and this is %q", p.Channel, p.to.Name, now.Document.Name, doc.Name),
+			hint: "publish another image to a repository of its own",
+		}
+	case release.CompareVersions(doc.Version, now.Document.Version) < 0 && !allowOlder:
+		return &RefusedError{
+			err: fmt.Errorf("version %s is older than %s, which channel %q of %s names now",
+				doc.Version, now.Document.Version, p.Channel, p.to.Name),
+			hint: "--allow-older publishes it all the same",
+		}
+	}
+	return nil
+}
+
+// Apply copies what is missing, then moves the channel, as the last request.
+func (p *PublishPlan) Apply(ctx context.Context, report progress.Reporter) (CopyResult, error) {
+	result, err := Copy(ctx, p.from, p.to, p.Release.Index.Digest.String(), p.Version, report)
+	if err != nil || p.Channel == "" || !p.Moves {
+		return result, err
+	}
+	return result, p.to.Tag(ctx, result.Descriptor, p.Channel)
+}
