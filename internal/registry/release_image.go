@@ -11,10 +11,12 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/release"
 )
 
-// Annotations of the EROFS layer: which image of the document it is.
+// Our annotations: of the artifact in the index, what it is; of the EROFS
+// layer, which image of the document it is.
 const (
-	annotationRole   = "org.ashlar.image.role"
-	annotationDigest = "org.ashlar.image.digest"
+	annotationArtifact = "org.ashlar.artifact"
+	annotationRole     = "org.ashlar.image.role"
+	annotationDigest   = "org.ashlar.image.digest"
 )
 
 // annotations are those of the image, the artifact and the index.

@@ -84,7 +84,8 @@ func (r *Repository) readRelease(ctx context.Context, tag string) (*Release, err
 // findArtifact finds the one release artifact that an index lists.
 func findArtifact(index ocispec.Index) (found ocispec.Descriptor, err error) {
 	for _, desc := range index.Manifests {
-		if desc.ArtifactType != TypeRelease || desc.MediaType != ocispec.MediaTypeImageManifest {
+		if desc.MediaType != ocispec.MediaTypeImageManifest ||
+			desc.ArtifactType != TypeRelease && desc.Annotations[annotationArtifact] != TypeRelease {
 			continue
 		}
 		if found.Digest != "" {

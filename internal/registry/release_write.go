@@ -222,7 +222,10 @@ func (l *Layout) putArtifact(in ReleaseInput, image ocispec.Descriptor, document
 		Subject:      &subject,
 		Annotations:  annotations(in.Document),
 	})
-	desc.ArtifactType = TypeRelease
+	// The index says what this is with an annotation, not with the newer field
+	// artifactType: skopeo 1.9 (Debian 12) writes an index that it copies anew
+	// without the fields that it does not know, and the digest would change.
+	desc.Annotations = map[string]string{annotationArtifact: TypeRelease}
 	// Container tools choose by platform, and must not choose this one.
 	desc.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 	return desc, err
