@@ -88,8 +88,8 @@ func (p *ESP) Entries() ([]Entry, error) {
 func (p *ESP) read(file string) Entry {
 	e, ours := parseName(file)
 	if !ours {
-		e = Entry{File: file, Name: file, Foreign: true}
-		_, e.Left, e.Done = splitCounter(file)
+		e = Entry{File: file, Foreign: true}
+		e.Name, e.Left, e.Done = splitCounter(file)
 	}
 	if len(file) >= 5 && strings.EqualFold(file[:5], "auto-") {
 		e.Ignored = `the loader keeps names that begin with "auto-" for itself`

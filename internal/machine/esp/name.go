@@ -28,7 +28,7 @@ const (
 // Entry is one boot file in EFI/Linux.
 type Entry struct {
 	File     string `json:"file"` // its name in EFI/Linux, with the counter
-	Name     string `json:"name"` // "ashlar_1.0.0_abcdef012345"; the file's name of a foreign entry
+	Name     string `json:"name"` // "ashlar_1.0.0_abcdef012345": the file's name up to the counter
 	Version  string `json:"version"`
 	Digest12 string `json:"digest12"`
 	Left     int    `json:"left"` // NoCounter without a counter

@@ -26,6 +26,11 @@ func Next(entries []Entry) (Entry, bool) {
 	return sorted[0], true
 }
 
+// Newer reports whether the loader would try a before b if neither had a counter.
+func Newer(a, b Entry) bool {
+	return compare(a.WithCounter(NoCounter, 0), b.WithCounter(NoCounter, 0)) < 0
+}
+
 func compare(a, b Entry) int {
 	if c := cmpBool(a.Ignored != "", b.Ignored != ""); c != 0 {
 		return c
