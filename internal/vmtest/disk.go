@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,12 +136,16 @@ func Partition(ctx context.Context, raw string, number int) (start, size int64, 
 }
 
 // FileOffset is where the first byte of a file lies in a raw disk image, in
-// bytes, when the numbered partition is an ext4 with 4096-byte blocks. It is
-// how sealed files are changed: no kernel would write to them.
+// bytes, when the numbered partition is an ext4. It is how sealed files are
+// changed: no kernel would write to them.
 func FileOffset(ctx context.Context, raw string, number int, path string) (int64, error) {
 	start, _, err := Partition(ctx, raw, number)
 	if err != nil {
 		return 0, err
+	}
+	blockSize, err := ext4BlockSize(raw, start)
+	if err != nil {
+		return 0, fmt.Errorf("finding %q in %q: %w", path, raw, err)
 	}
 	out, err := program.Run(ctx, program.Command{Args: []string{
 		"debugfs", "-R", "blocks " + path, fmt.Sprintf("%s?offset=%d", raw, start)}})
@@ -152,7 +157,29 @@ func FileOffset(ctx context.Context, raw string, number int, path string) (int64
 	if err != nil || block == 0 {
 		return 0, fmt.Errorf("finding %q in %q: debugfs names no block but %q", path, raw, first)
 	}
-	return start + block*4096, nil
+	return start + block*blockSize, nil
+}
+
+// ext4BlockSize reads s_log_block_size of the superblock, which begins 1024
+// bytes into the file system.
+func ext4BlockSize(raw string, start int64) (int64, error) {
+	f, err := os.Open(raw)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	super := make([]byte, 64)
+	if _, err := f.ReadAt(super, start+1024); err != nil {
+		return 0, err
+	}
+	if binary.LittleEndian.Uint16(super[56:]) != 0xef53 {
+		return 0, errors.New("the partition holds no ext4")
+	}
+	shift := binary.LittleEndian.Uint32(super[24:])
+	if shift > 6 {
+		return 0, fmt.Errorf("the superblock's block size has exponent %d", shift)
+	}
+	return 1024 << shift, nil
 }
 
 // FlipByte inverts the byte at offset in a file.
