@@ -65,3 +65,43 @@ var hexValue = func() (t [256]int8) {
 	}
 	return t
 }()
+
+// Where a text is to stand decides what is escaped in it.
+const (
+	escapeWord  = iota // a field of its own
+	escapeXattr        // a part of KEY=VALUE
+)
+
+const hexDigits = "0123456789abcdef"
+
+// appendEscaped writes s so that only visible ASCII characters are left.
+func appendEscaped(b []byte, s string, where int) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '\\':
+			b = append(b, `\\`...)
+		case c == '\n':
+			b = append(b, `\n`...)
+		case c == '\r':
+			b = append(b, `\r`...)
+		case c == '\t':
+			b = append(b, `\t`...)
+		case c <= ' ', c >= 0x7f, c == '=' && where == escapeXattr:
+			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// appendOptional appends a space and a field that is "-" when it is not set.
+func appendOptional(b []byte, s string) []byte {
+	switch s {
+	case "":
+		return append(b, " -"...)
+	case "-":
+		return append(b, ` \x2d`...)
+	}
+	return appendEscaped(append(b, ' '), s, escapeWord)
+}

@@ -228,11 +228,8 @@ func (im *image) isCompact(in *inode) bool {
 	switch n.Mode & tree.TypeMask {
 	case tree.TypeDir:
 		return im.subdirs(in) <= 0xffff-2 && uint64(in.blocks)*blockSize+uint64(in.tail) <= math.MaxUint32
-	case tree.TypeSymlink:
-	default:
-		if !in.is(whiteout) {
-			size = n.Size
-		}
+	case tree.TypeRegular:
+		size = n.Size
 	}
 	return n.Nlink <= 0xffff && size <= math.MaxUint32
 }

@@ -119,11 +119,7 @@ func (s *attributes) addObject(n *tree.Node) {
 	if n.Payload == "" {
 		return
 	}
-	s.redirect = s.redirect[:0]
-	if n.Payload[0] != '/' {
-		s.redirect = append(s.redirect, '/')
-	}
-	s.redirect = append(s.redirect, n.Payload...)
+	s.redirect = append(append(s.redirect[:0], '/'), n.Payload...)
 	s.list = append(s.list, attribute{key: keyRedirect, value: s.redirect, suffix: keyRedirect[len("trusted."):], index: 4})
 }
 

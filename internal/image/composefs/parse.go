@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -301,17 +302,18 @@ func (p *parser) inode(n *tree.Node, fields *[fieldCount][]byte, xattrs []byte) 
 		return p.fail("DIGEST", err)
 	}
 
-	switch n.Mode & tree.TypeMask {
-	case tree.TypeDir:
-		n.Size, n.Rdev = 0, 0
+	kind := n.Mode & tree.TypeMask
+	if kind != tree.TypeChar && kind != tree.TypeBlock {
+		n.Rdev = 0
+	}
+	switch kind {
 	case tree.TypeSymlink:
-		n.Size, n.Rdev, n.Target = 0, 0, payload
+		n.Target = payload
 		if err := checkTarget(payload); err != nil {
 			return p.fail("PAYLOAD", err)
 		}
 		n.Size = uint64(len(payload))
 	case tree.TypeRegular:
-		n.Rdev = 0
 		if hasContent {
 			if err := checkInline(len(content), n.Size); err != nil {
 				return p.fail("CONTENT", err)
@@ -324,10 +326,14 @@ func (p *parser) inode(n *tree.Node, fields *[fieldCount][]byte, xattrs []byte) 
 				return p.fail("SIZE", err)
 			}
 		}
-	case tree.TypeFIFO, tree.TypeSocket:
-		n.Rdev = 0
+	default:
+		// mkcomposefs heeds such a size only where it does not fit into 32 bits.
+		if n.Size > math.MaxUint32 {
+			return p.failf("SIZE", "only a regular file can have %d bytes", n.Size)
+		}
+		n.Size = 0
 	}
-	if hasContent && n.Mode&tree.TypeMask != tree.TypeRegular && content != "" {
+	if hasContent && kind != tree.TypeRegular && content != "" {
 		return p.failf("CONTENT", "only a regular file has content")
 	}
 	return p.xattrs(n, xattrs)
@@ -455,5 +461,9 @@ func parseDigest(b []byte) (verity.Digest, error) {
 	if err != nil || !ok {
 		return verity.Digest{}, err
 	}
-	return verity.Parse(strings.ToLower(s))
+	d, err := verity.Parse(strings.ToLower(s))
+	if err == nil && d.IsZero() {
+		return d, errors.New("it is all zero")
+	}
+	return d, err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/image/verity"
 )
 
 // vector is one of upstream's dumps with what mkcomposefs makes of it.
@@ -124,3 +125,5 @@ func TestShouldFail(t *testing.T) {
 		}
 	}
 }
+
+func sumVerity(b []byte) verity.Digest { return verity.SumBytes(b) }
