@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/image/release"
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/publish"
+	"github.com/ashlar-os/ashlar/internal/publish/recipe"
+	"github.com/ashlar-os/ashlar/internal/publish/uki"
+	"github.com/ashlar-os/ashlar/internal/registry"
+)
+
+func init() { verbs = append(verbs, newBuildCommand) }
+
+type buildOptions struct {
+	recipe     string
+	out        string
+	lock       string
+	updateLock bool
+	version    string
+	channel    string
+	previous   string
+	cache      string
+	init       string
+	agent      string
+	key, cert  string
+}
+
+// buildAnswer is what `ashlar build --json` prints.
+type buildAnswer struct {
+	ID       string        `json:"id"`
+	Out      string        `json:"out"`
+	Image    verity.Digest `json:"image"`
+	Lock     string        `json:"lock"`
+	Packages int           `json:"packages"`
+	Objects  int           `json:"objects"`
+	Bytes    int64         `json:"bytes"`      // content of all objects
+	Pack     int64         `json:"pack_bytes"` // the same, as published
+	UKI      int64         `json:"uki_bytes"`
+}
+
+func newBuildCommand(g *globals) *cobra.Command {
+	var o buildOptions
+	c := &cobra.Command{
+		Use:     "build RECIPE",
+		GroupID: "publish",
+		Short:   "Make a release from a recipe",
+		Long: `Make a release from a recipe: an OCI layout that holds the image, the boot file,
+the object pack, the list of software and the release document.
+
+The packages, hashes and ids that were used are written to a lock beside the
+recipe. While that lock is there and fits the recipe, the build uses exactly
+what it names, and gives the same image digest every time; --update-lock
+resolves anew and keeps the ids of users and groups.`,
+		Example: `  ashlar build recipes/server.toml -o out/
+  ashlar build recipes/server.toml -o out/ --update-lock --set-version 1.1.0`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.recipe = args[0]
+			return runBuild(c.Context(), o, g)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVarP(&o.out, "out", "o", "out", "`DIR`ectory of the OCI layout; releases in it are kept")
+	flags.StringVar(&o.lock, "lock", "", "lock `FILE` (default: beside the recipe, RECIPE.lock)")
+	flags.BoolVar(&o.updateLock, "update-lock", false, "resolve packages anew and rewrite the lock")
+	flags.StringVar(&o.version, "set-version", "", "`VERSION` instead of the recipe's")
+	flags.StringVar(&o.channel, "channel", "", "also tag the release with this `CHANNEL`")
+	flags.StringVar(&o.previous, "previous", "", "`RELEASE` whose ids must stay (default: the newest of that name in --out)")
+	flags.StringVar(&o.cache, "cache", "", "keep packages in this `DIR` (default: the user's cache directory)")
+	flags.StringVar(&o.agent, "agent", "", "`FILE` that becomes /usr/bin/ashlar (default: this program)")
+	flags.StringVar(&o.init, "init", "", "`FILE` that becomes /init (default: ashlar-init beside this program)")
+	flags.StringVar(&o.key, "secureboot-key", "", "sign the boot file with this PEM `FILE`")
+	flags.StringVar(&o.cert, "secureboot-cert", "", "certificate of that key, a PEM `FILE`")
+	c.MarkFlagsRequiredTogether("secureboot-key", "secureboot-cert")
+	c.ValidArgsFunction = completeFiles("toml")
+	return c
+}
+
+func runBuild(ctx context.Context, o buildOptions, g *globals) error {
+	r, err := recipe.Load(o.recipe)
+	if err != nil {
+		return err
+	}
+	if o.version != "" {
+		r.Version = o.version
+	}
+	if o.lock == "" {
+		o.lock = strings.TrimSuffix(o.recipe, ".toml") + ".lock"
+	}
+	work, err := os.MkdirTemp(workParent(o.out), ".ashlar-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	options := publish.Options{Recipe: r, Out: o.out, Channel: o.channel, WorkDir: work, Epoch: time.Now().Unix(), Progress: g.progress}
+	if options.CacheDir, err = o.cacheDir(); err != nil {
+		return err
+	}
+	if options.Ashlar, options.Init, err = o.programs(); err != nil {
+		return err
+	}
+	if options.Signer, err = o.signer(); err != nil {
+		return err
+	}
+	if options.Lock, options.Previous, err = o.readLock(); err != nil {
+		return err
+	}
+	if options.Released, err = o.released(ctx, r.Name); err != nil {
+		return err
+	}
+	report, err := publish.Build(ctx, options)
+	if err != nil {
+		return err
+	}
+	if options.Lock == nil {
+		if err := writeLock(o.lock, report.Lock); err != nil {
+			return err
+		}
+	}
+	return printBuild(g, o, report)
+}
+
+// workParent keeps the work beside the result, so that finished files are
+// renamed into it; where that is not possible yet, in the result's parent.
+func workParent(out string) string {
+	if info, err := os.Stat(out); err == nil && info.IsDir() {
+		return out
+	}
+	return filepath.Dir(filepath.Clean(out))
+}
+
+func (o *buildOptions) cacheDir() (string, error) {
+	if o.cache != "" {
+		return o.cache, nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place to keep packages: %w; name one with --cache", err)
+	}
+	return filepath.Join(dir, "ashlar"), nil
+}
+
+func (o *buildOptions) programs() (agent, init string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", "", err
+	}
+	agent, init = o.agent, o.init
+	if agent == "" {
+		agent = self
+	}
+	if init == "" {
+		init = filepath.Join(filepath.Dir(self), "ashlar-init")
+	}
+	if _, err := os.Stat(init); err != nil {
+		return "", "", fmt.Errorf("the first process of the new system: %w; name it with --init", err)
+	}
+	return agent, init, nil
+}
+
+func (o *buildOptions) signer() (*uki.Signer, error) {
+	if o.key == "" {
+		return nil, nil
+	}
+	cert, err := os.ReadFile(o.cert)
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(o.key)
+	if err != nil {
+		return nil, err
+	}
+	return uki.NewSigner(cert, key)
+}
+
+// readLock returns the lock to build from, or nil and the lock whose ids the
+// new one keeps.
+func (o *buildOptions) readLock() (lock, previous *recipe.Lock, err error) {
+	lock, err = recipe.LoadLock(o.lock)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	case o.updateLock:
+		return nil, lock, nil
+	}
+	return lock, nil, nil
+}
+
+// released finds the release before this one: ids may not change between them.
+func (o *buildOptions) released(ctx context.Context, name string) (*release.Document, error) {
+	ref := o.previous
+	if ref == "" {
+		if _, err := os.Stat(filepath.Join(o.out, "oci-layout")); err != nil {
+			return nil, nil
+		}
+		return newestRelease(ctx, o.out, name)
+	}
+	repo, tag, err := registry.Open(ref, registry.Options{})
+	if err != nil {
+		return nil, err
+	}
+	rel, err := repo.ReadRelease(ctx, tag)
+	if err != nil {
+		return nil, err
+	}
+	return rel.Document, nil
+}
+
+// newestRelease returns the document of the newest release of that name in a
+// layout, or nil.
+func newestRelease(ctx context.Context, dir, name string) (*release.Document, error) {
+	repo, _, err := registry.Open("oci:"+dir, registry.Options{})
+	if err != nil {
+		return nil, err
+	}
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var newest *release.Document
+	for _, tag := range tags {
+		rel, err := repo.ReadRelease(ctx, tag)
+		if err != nil {
+			return nil, err
+		}
+		doc := rel.Document
+		if doc.Name == name && (newest == nil || release.CompareVersions(doc.Version, newest.Version) > 0) {
+			newest = doc
+		}
+	}
+	return newest, nil
+}
+
+func writeLock(path string, lock *recipe.Lock) error {
+	data, err := lock.Encode()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}
+
+func printBuild(g *globals, o buildOptions, report *publish.Report) error {
+	root := report.Document.Images[0]
+	answer := buildAnswer{
+		ID: report.Document.ID, Out: o.out, Image: root.Digest, Lock: o.lock, Packages: report.Packages,
+		Objects: root.Objects, Bytes: root.Bytes, Pack: report.Layer, UKI: report.Document.UKI.Size,
+	}
+	if g.json {
+		return g.printJSON(answer)
+	}
+	g.printf("%s  in %s\n", answer.ID, answer.Out)
+	g.printf("image     %s\n", answer.Image)
+	g.printf("packages  %d, locked in %s\n", answer.Packages, answer.Lock)
+	g.printf("objects   %d, %s, %s packed\n", answer.Objects, formatBytes(answer.Bytes), formatBytes(answer.Pack))
+	g.printf("boot file %s\n", formatBytes(answer.UKI))
+	return nil
+}
+
+// completeFiles completes names of files with one of these extensions.
+func completeFiles(extensions ...string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return extensions, cobra.ShellCompDirectiveFilterFileExt
+	}
+}

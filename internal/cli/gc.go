@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/update"
+)
+
+func init() { verbs = append(verbs, newGCCommand, newBootRecordCommand) }
+
+type gcOptions struct {
+	dryRun bool
+}
+
+func newGCCommand(g *globals) *cobra.Command {
+	var o gcOptions
+	c := &cobra.Command{
+		Use:     "gc",
+		GroupID: "machine",
+		Short:   "Remove what no deployment needs",
+		Long: `Remove deployments that are neither running, next, previous, staged nor pinned,
+then the images and objects that none of the others use. It runs by itself after
+every good boot, and may be run and interrupted at any time.`,
+		Example: "  ashlar gc --dry-run",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runGC(c.Context(), o, g) },
+	}
+	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would go, and stop")
+	return c
+}
+
+func runGC(ctx context.Context, o gcOptions, g *globals) error {
+	m, unlock, err := lockMachine("gc")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	plan, err := m.PlanGC(ctx)
+	if err != nil {
+		return err
+	}
+	if !o.dryRun {
+		if err := m.GC(ctx, plan); err != nil {
+			return err
+		}
+	}
+	if g.json {
+		return g.printJSON(plan)
+	}
+	printGC(g, plan, o.dryRun)
+	return nil
+}
+
+func printGC(g *globals, plan *update.GCPlan, dryRun bool) {
+	done := "removed"
+	if dryRun {
+		done = "would remove"
+	}
+	for _, e := range plan.Entries {
+		g.printf("%s boot file %s\n", done, e.File)
+	}
+	for _, d := range plan.Deployments {
+		g.printf("%s deployment %s\n", done, d.Short())
+	}
+	g.printf("%s %d images and %d objects, %s; %d objects stay\n",
+		done, len(plan.Sweep.Images), len(plan.Sweep.Objects), formatBytes(plan.Sweep.Bytes), plan.Sweep.Kept)
+}
+
+// newBootRecordCommand is what ashlar-booted.service runs once a boot has
+// proved good: the machine remembers it, and clears away what that made needless.
+func newBootRecordCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "boot-record",
+		Hidden:  true,
+		Short:   "Record that this boot was good (run by ashlar-booted.service)",
+		Example: "  systemctl start ashlar-booted.service",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runBootRecord(c.Context(), g) },
+	}
+}
+
+func runBootRecord(ctx context.Context, g *globals) error {
+	m, unlock, err := lockMachine("boot-record")
+	if err != nil {
+		// An update that is under way holds the lock, and clears up itself.
+		if errors.Is(err, store.ErrBusy) {
+			g.printf("not recorded: %v\n", err)
+		}
+		return err
+	}
+	defer unlock()
+	if err := m.RecordGoodBoot(); err != nil {
+		return err
+	}
+	plan, err := m.PlanGC(ctx)
+	if err != nil {
+		return err
+	}
+	return m.GC(ctx, plan)
+}

@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/boot"
+	"github.com/ashlar-os/ashlar/internal/machine/etc"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
+	"github.com/ashlar-os/ashlar/internal/machine/update"
+)
+
+func init() { verbs = append(verbs, newStatusCommand) }
+
+// statusAnswer is what `ashlar status --json` prints.
+type statusAnswer struct {
+	Schema      int                `json:"schema"`
+	Running     string             `json:"running"` // image digest, or ""
+	Sealed      bool               `json:"sealed"`  // the kernel checks every object of the root
+	Signed      bool               `json:"signed"`  // false: releases are not signed yet
+	Next        statusNext         `json:"next"`
+	Deployments []statusDeployment `json:"deployments"` // newest version first
+	Conflicts   []etc.Item         `json:"etc_conflicts"`
+	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
+	Broken      []string           `json:"broken"`          // deployments that cannot be read, and why
+}
+
+type statusNext struct {
+	ID    string        `json:"id"`
+	Image verity.Digest `json:"image"`
+	Why   string        `json:"why"`
+}
+
+type statusDeployment struct {
+	ID        string        `json:"id"`
+	Name      string        `json:"name"`
+	Version   string        `json:"version"`
+	Image     verity.Digest `json:"image"`
+	Release   string        `json:"release"`
+	Origin    store.Origin  `json:"origin"`
+	Roles     []update.Role `json:"roles"`
+	TriesLeft int           `json:"tries_left"` // -1: proved good, not counted
+	Pinned    bool          `json:"pinned"`
+}
+
+func newStatusCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		GroupID: "machine",
+		Short:   "Show what runs, what is here, and what boots next",
+		Long: `Show the deployments of this machine, what each of them is to it, and which one
+boots next and why. Nothing is changed and no lock is taken.`,
+		Example: "  ashlar status\n  ashlar status --json | jq -r .next.id",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), g) },
+	}
+}
+
+func runStatus(_ context.Context, g *globals) error {
+	m, err := openMachine()
+	if err != nil {
+		return err
+	}
+	s, err := m.Look()
+	if err != nil {
+		return err
+	}
+	answer := describeStatus(m, s)
+	if mounts, err := readMounts(); err == nil {
+		answer.Sealed = sysroot.Sealed(mounts)
+	}
+	if !m.Running.IsZero() {
+		answer.Conflicts = readConflicts(m.Store.EtcReport(m.Running))
+	}
+	if g.json {
+		return g.printJSON(answer)
+	}
+	printStatus(g, answer)
+	return nil
+}
+
+func describeStatus(m *update.Machine, s *update.State) statusAnswer {
+	answer := statusAnswer{
+		Schema: 1, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{},
+	}
+	if !m.Running.IsZero() {
+		answer.Running = m.Running.String()
+	}
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
+		row := statusDeployment{
+			ID: d.ID(), Name: d.Name, Version: d.Version, Image: d.Image, Release: d.Release,
+			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1,
+		}
+		if row.Roles == nil {
+			row.Roles = []update.Role{}
+		}
+		if d.Entry != nil {
+			row.TriesLeft = d.Entry.Left
+		}
+		answer.Deployments = append(answer.Deployments, row)
+	}
+	if next, ok := boot.Explain(s.Entries); ok {
+		answer.Next = statusNext{ID: next.Entry.Name, Image: next.Entry.Image, Why: next.Why}
+		if d := s.With(update.Next); d != nil {
+			answer.Next.ID = d.ID()
+		}
+	}
+	for _, e := range s.Entries {
+		if e.Foreign {
+			answer.Foreign = append(answer.Foreign, e.File)
+		}
+	}
+	for _, broken := range s.Broken {
+		answer.Broken = append(answer.Broken, fmt.Sprintf("%s: %v", broken.Image.Short(), broken.Err))
+	}
+	return answer
+}
+
+// readConflicts reads what the /etc merge of a deployment's first boot left
+// for a person to decide; a deployment that merged nothing has no report.
+func readConflicts(path string) []etc.Item {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return []etc.Item{}
+	}
+	var report etc.Report
+	if json.Unmarshal(data, &report) != nil {
+		return []etc.Item{}
+	}
+	// What was resolved since is no conflict any more.
+	open := []etc.Item{}
+	for _, item := range report.Conflicts() {
+		if _, err := os.Lstat(filepath.Join(machineRoot(), item.New)); item.New == "" || err == nil {
+			open = append(open, item)
+		}
+	}
+	return open
+}
+
+// readMounts reads what the first process sees, and not this process, which
+// may have a mount namespace of its own.
+func readMounts() ([]sysroot.Mount, error) {
+	f, err := os.Open(filepath.Join(machineRoot(), "proc/1/mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return sysroot.ReadMounts(f)
+}
+
+func printStatus(g *globals, answer statusAnswer) {
+	w := tabwriter.NewWriter(g.stdout, 0, 8, 2, ' ', 0)
+	for _, d := range answer.Deployments {
+		roles := make([]string, len(d.Roles))
+		for i, r := range d.Roles {
+			roles[i] = string(r)
+		}
+		fmt.Fprintf(w, "%s-%s\t%s\t%s\t%s:%s\n", d.Name, d.Version, d.Image.Short(), strings.Join(roles, ", "), d.Origin.Repository, d.Origin.Channel)
+	}
+	w.Flush()
+	sealed := "sealed: the kernel checks every object at every read"
+	if !answer.Sealed {
+		sealed = "NOT SEALED: the root is not the image's"
+	}
+	g.printf("\nroot        %s\n", sealed)
+	g.printf("signatures  releases are not signed: this machine follows the digest its channel names\n")
+	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
+	for _, item := range answer.Conflicts {
+		g.printf("conflict    %s: %s; the image's version is %s\n", item.Path, item.Detail, item.New)
+	}
+	for _, file := range answer.Foreign {
+		g.printf("foreign     boot file %q is not Ashlar's and is left alone\n", file)
+	}
+	for _, text := range answer.Broken {
+		g.printf("broken      deployment %s\n", text)
+	}
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/update"
+	"github.com/ashlar-os/ashlar/internal/program"
+	"github.com/ashlar-os/ashlar/internal/registry"
+)
+
+func init() { verbs = append(verbs, newUpdateCommand, newSwitchCommand) }
+
+type updateOptions struct {
+	check  bool
+	dryRun bool
+	retry  bool
+	reboot bool
+}
+
+// updateAnswer is what `ashlar update --json` and `ashlar switch --json` print.
+type updateAnswer struct {
+	ID      string            `json:"id"` // of the channel's release
+	Release string            `json:"release"`
+	Verdict update.Verdict    `json:"verdict"`
+	Reason  string            `json:"reason,omitempty"`
+	Staged  bool              `json:"staged"`
+	Plan    *update.StagePlan `json:"plan,omitempty"`
+	Etc     *etcPreview       `json:"etc,omitempty"`
+}
+
+func newUpdateCommand(g *globals) *cobra.Command {
+	var o updateOptions
+	c := &cobra.Command{
+		Use:     "update",
+		GroupID: "machine",
+		Short:   "Stage the newest release of this machine's channel",
+		Long: `Ask this machine's repository what its channel names and, when that is newer
+than what runs, fetch what is missing and make it the next to boot. The running
+system is not touched; until the next boot everything stays as it is.
+
+A release that did not come up here, or that the machine was rolled back from,
+is not staged again unless --retry says so.`,
+		Example: "  ashlar update --check\n  ashlar update --reboot",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runUpdate(c.Context(), o, g) },
+	}
+	flags := c.Flags()
+	flags.BoolVar(&o.check, "check", false, "only say whether there is something new")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be fetched, and stop")
+	flags.BoolVar(&o.retry, "retry", false, "stage the release even if it failed or was gone back from")
+	flags.BoolVar(&o.reboot, "reboot", false, "restart into the release when it is staged")
+	return c
+}
+
+type switchOptions struct {
+	repository string
+	updateOptions
+}
+
+func newSwitchCommand(g *globals) *cobra.Command {
+	var o switchOptions
+	c := &cobra.Command{
+		Use:     "switch REPOSITORY[:CHANNEL]",
+		GroupID: "machine",
+		Short:   "Follow another repository or channel, and stage its release",
+		Long: `Stage what another repository or channel names, older or newer, of this image or
+another one. The deployment that is staged looks for its updates there; going
+back also goes back to the old repository.`,
+		Example: "  ashlar switch registry.example/acme/server:testing\n  ashlar switch registry.example/acme/desktop --reboot",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.repository = args[0]
+			return runSwitch(c.Context(), o, g)
+		},
+	}
+	flags := c.Flags()
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be fetched, and stop")
+	flags.BoolVar(&o.reboot, "reboot", false, "restart into the release when it is staged")
+	return c
+}
+
+func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
+	m, err := openMachine()
+	if err != nil {
+		return err
+	}
+	origin, err := originOf(m)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		finding, err := check(ctx, m, origin)
+		if err != nil {
+			return err
+		}
+		return printUpdate(g, updateAnswer{}, finding)
+	}
+	return stage(ctx, "update", origin, o, g, func(v update.Verdict) bool {
+		return v == update.Available || o.retry && (v == update.HasFailed || v == update.WasBack)
+	})
+}
+
+func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
+	_, channel, err := registry.Open(o.repository, registryOptions())
+	if err != nil {
+		return &codeError{exitUsage, err}
+	}
+	origin := store.Origin{Repository: o.repository, Channel: "stable"}
+	if channel != "" {
+		origin.Channel = channel
+		origin.Repository = o.repository[:len(o.repository)-len(channel)-1]
+	}
+	return stage(ctx, "switch", origin, o.updateOptions, g, func(v update.Verdict) bool {
+		return v != update.Current && v != update.Waiting
+	})
+}
+
+// originOf is where the running deployment says that its updates are.
+func originOf(m *update.Machine) (store.Origin, error) {
+	s, err := m.Look()
+	if err != nil {
+		return store.Origin{}, err
+	}
+	running := s.With(update.Running)
+	if running == nil {
+		return store.Origin{}, &notAshlarError{fmt.Errorf("no deployment of %s is running", m.Store.Dir)}
+	}
+	if running.Origin.Repository == "" {
+		return store.Origin{}, fmt.Errorf("%s follows no repository; ashlar switch REPOSITORY:CHANNEL names one", running.ID())
+	}
+	return running.Origin, nil
+}
+
+func check(ctx context.Context, m *update.Machine, origin store.Origin) (*update.Finding, error) {
+	repo, _, err := registry.Open(origin.Repository, registryOptions())
+	if err != nil {
+		return nil, err
+	}
+	return m.Check(ctx, repo, origin.Channel)
+}
+
+// stage checks the channel again under the lock and stages what wanted accepts.
+func stage(ctx context.Context, verb string, origin store.Origin, o updateOptions, g *globals, wanted func(update.Verdict) bool) error {
+	m, unlock, err := lockMachine(verb)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	finding, err := check(ctx, m, origin)
+	if err != nil {
+		return err
+	}
+	answer := updateAnswer{}
+	if !wanted(finding.Verdict) {
+		return printUpdate(g, answer, finding)
+	}
+	if answer.Plan, err = m.PlanStage(ctx, finding.Release, origin, g.progress); err != nil {
+		return err
+	}
+	if !o.dryRun {
+		if err := m.Stage(ctx, answer.Plan, g.progress); err != nil {
+			return err
+		}
+		answer.Staged = true
+		answer.Etc = previewEtc(m, answer.Plan.Image)
+	}
+	if err := printUpdate(g, answer, finding); err != nil {
+		return err
+	}
+	if answer.Staged && o.reboot {
+		return reboot(ctx)
+	}
+	return nil
+}
+
+func printUpdate(g *globals, answer updateAnswer, finding *update.Finding) error {
+	answer.ID = finding.Release.Document.ID
+	answer.Release = finding.Release.DocumentDigest
+	answer.Verdict, answer.Reason = finding.Verdict, finding.Reason
+	if g.json {
+		return g.printJSON(answer)
+	}
+	if plan := answer.Plan; plan != nil {
+		g.printf("%s: %d of %d objects, %s in %d requests (%s unpacked)\n",
+			plan.ID, plan.Missing, plan.Objects, formatBytes(plan.Transfer), plan.Requests, formatBytes(plan.Bytes))
+	}
+	switch {
+	case answer.Staged:
+		g.printf("%s is staged and boots next; the running system is unchanged\n", answer.ID)
+		answer.Etc.print(g)
+	case answer.Plan != nil:
+		g.printf("nothing was changed (--dry-run)\n")
+	case answer.Verdict == update.Available:
+		g.printf("%s is available; ashlar update stages it\n", answer.ID)
+	default:
+		g.printf("nothing to do: %s\n", answer.Reason)
+	}
+	return nil
+}
+
+// reboot asks systemd for it, so that services end in order.
+func reboot(ctx context.Context) error {
+	_, err := program.Run(ctx, program.Command{Args: []string{"systemctl", "reboot"}})
+	return err
+}

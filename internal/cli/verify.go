@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
+	"github.com/ashlar-os/ashlar/internal/machine/update"
+)
+
+func init() { verbs = append(verbs, newVerifyCommand) }
+
+type verifyOptions struct {
+	deployment string
+}
+
+// verifyAnswer is what `ashlar verify --json` prints.
+type verifyAnswer struct {
+	Good     bool            `json:"good"`
+	Images   []verity.Digest `json:"images"`
+	Objects  int             `json:"objects"`
+	Bytes    int64           `json:"bytes"`
+	Damaged  []store.Damage  `json:"damaged"`
+	Covering []sysroot.Mount `json:"covering"` // mounts that hide a part of the sealed root
+	Sealed   bool            `json:"sealed"`
+}
+
+func newVerifyCommand(g *globals) *cobra.Command {
+	var o verifyOptions
+	c := &cobra.Command{
+		Use:     "verify [DEPLOYMENT]",
+		GroupID: "machine",
+		Short:   "Measure every byte of the system again, and name what is wrong",
+		Long: `Read every byte of the images and objects on this machine and compare it with
+what its name promises; look whether anything is mounted over the sealed root.
+Exit code 3 and the names of files when something is wrong.`,
+		Example: "  ashlar verify\n  ashlar verify --json | jq .damaged",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.deployment = args[0]
+			}
+			return runVerify(c.Context(), o, g)
+		},
+		ValidArgsFunction: completeDeployments,
+	}
+	return c
+}
+
+func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
+	m, err := openMachine()
+	if err != nil {
+		return err
+	}
+	s, err := m.Look()
+	if err != nil {
+		return err
+	}
+	images, err := imagesToVerify(m, s, o.deployment)
+	if err != nil {
+		return err
+	}
+	report, err := m.Store.Verify(ctx, images, g.progress)
+	if err != nil {
+		return err
+	}
+	answer := verifyAnswer{Images: images, Objects: report.Objects, Bytes: report.Bytes, Damaged: report.Damaged, Covering: []sysroot.Mount{}}
+	if answer.Damaged == nil {
+		answer.Damaged = []store.Damage{}
+	}
+	mounts, err := readMounts()
+	if err != nil {
+		return err
+	}
+	answer.Sealed = sysroot.Sealed(mounts)
+	if answer.Sealed {
+		answer.Covering = append(answer.Covering, sysroot.Covering(mounts)...)
+	}
+	answer.Good = len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
+	if g.json {
+		err = g.printJSON(answer)
+	} else {
+		printVerify(g, answer)
+	}
+	if err == nil && !answer.Good {
+		return &codeError{code: exitDamaged}
+	}
+	return err
+}
+
+func imagesToVerify(m *update.Machine, s *update.State, word string) ([]verity.Digest, error) {
+	if word != "" {
+		d, err := s.Find(word)
+		if err != nil {
+			return nil, err
+		}
+		return []verity.Digest{d.Image}, nil
+	}
+	var images []verity.Digest
+	for _, d := range s.Deployments {
+		images = append(images, d.Image)
+	}
+	return images, nil
+}
+
+func printVerify(g *globals, answer verifyAnswer) {
+	for _, d := range answer.Damaged {
+		var paths []string
+		for _, use := range d.UsedBy {
+			for _, path := range use.Paths {
+				paths = append(paths, path+" of "+use.Image.Short())
+			}
+		}
+		if len(paths) == 0 {
+			g.printf("damaged %s %s: %s\n", d.Kind, d.Digest, d.Reason)
+		} else {
+			g.printf("damaged %s: %s (%s %s)\n", strings.Join(paths, ", "), d.Reason, d.Kind, d.Digest.Short())
+		}
+	}
+	for _, m := range answer.Covering {
+		g.printf("covered %s: %s %q is mounted over it\n", m.Point, m.Type, m.Source)
+	}
+	if !answer.Sealed {
+		g.printf("not sealed: the root is not an image that the kernel checks\n")
+	}
+	verdict := "good"
+	if !answer.Good {
+		verdict = "NOT GOOD"
+	}
+	g.printf("%s: %d images, %d objects, %s read and measured\n", verdict, len(answer.Images), answer.Objects, formatBytes(answer.Bytes))
+}

@@ -1,0 +1,48 @@
+package update
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/boot"
+)
+
+// RollbackPlan says what going to another deployment will do.
+type RollbackPlan struct {
+	From  string        `json:"from"` // what boots next now
+	To    string        `json:"to"`
+	Image verity.Digest `json:"image"`
+	*boot.Plan
+}
+
+// errNoPrevious is a machine with one good deployment.
+var errNoPrevious = errors.New("there is no previous deployment to go back to")
+
+// PlanRollback plans to boot target next, or the previous deployment when
+// target is nil.
+func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, error) {
+	if target == nil {
+		if target = s.With(Previous); target == nil {
+			return nil, errNoPrevious
+		}
+	}
+	if target.Entry == nil {
+		return nil, fmt.Errorf("%s has no boot file on the ESP", target.ID())
+	}
+	if err := m.Store.CheckImage(target.Image); err != nil {
+		return nil, fmt.Errorf("%s cannot boot: %w", target.ID(), err)
+	}
+	renames, err := boot.PlanRollback(s.Entries, target.Image)
+	if err != nil {
+		return nil, err
+	}
+	plan := &RollbackPlan{To: target.ID(), Image: target.Image, Plan: renames}
+	if s.Next != nil {
+		plan.From = s.Next.Name
+	}
+	return plan, nil
+}
+
+// Rollback walks the plan. The store's lock must be held.
+func (m *Machine) Rollback(plan *RollbackPlan) error { return plan.Apply(m.ESP) }

@@ -1,0 +1,110 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/publish/initramfs"
+	"github.com/ashlar-os/ashlar/internal/publish/uki"
+)
+
+// stubPath is where systemd keeps the EFI stub that the boot file is made of.
+const stubPath = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+
+// errNoKernel is a tree that cannot be booted.
+var errNoKernel = errors.New("no kernel in the tree: set kernel.package in the recipe")
+
+// writeBootFile makes the initramfs and then the UKI, whose command line
+// names the image: whoever believes the boot file believes the image.
+func (b *build) writeBootFile(context.Context) error {
+	if b.tree.KernelVersion == "" {
+		return errNoKernel
+	}
+	b.Progress.Stage("writing the boot file", 0, 0)
+	initrd, err := os.Create(b.initrdPath())
+	if err != nil {
+		return err
+	}
+	defer initrd.Close()
+	_, err = initramfs.Build(initrd, initramfs.Options{
+		Tree: b.tree.Tree, KernelVersion: b.tree.KernelVersion, Init: b.Init, Mtime: b.tree.Lock.Epoch,
+	})
+	if err != nil {
+		return fmt.Errorf("writing the initramfs: %w", err)
+	}
+	stub, err := b.readNode(stubPath)
+	if err != nil {
+		return err
+	}
+	kernelPath := "/usr/lib/modules/" + b.tree.KernelVersion + "/vmlinuz"
+	kernel := b.tree.Tree.Lookup(kernelPath)
+	if kernel == nil || !kernel.IsRegular() {
+		return fmt.Errorf("%q is not a file of the tree", kernelPath)
+	}
+	linux, err := os.Open(kernel.Source)
+	if err != nil {
+		return err
+	}
+	defer linux.Close()
+
+	out, err := os.Create(b.ukiPath())
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	initrdSize, err := initrd.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	err = uki.Build(out, uki.Options{
+		Stub:      stub,
+		OSRelease: b.bootOSRelease(),
+		Cmdline:   b.commandLine(),
+		Uname:     b.tree.KernelVersion,
+		Initrd:    io.NewSectionReader(initrd, 0, initrdSize),
+		Linux:     io.NewSectionReader(linux, 0, int64(kernel.Size)),
+		Signer:    b.Signer,
+	})
+	if err != nil {
+		return fmt.Errorf("writing the boot file: %w", err)
+	}
+	if b.doc.UKI, err = describeFile(b.ukiPath()); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+func (b *build) commandLine() string {
+	arguments := append([]string{"ashlar.image=" + b.doc.Images[0].Digest.String()}, b.Recipe.CommandLine()...)
+	return strings.Join(arguments, " ")
+}
+
+// bootOSRelease is what the loader shows and sorts by. The loader sorts by
+// IMAGE_ID before it looks at versions, so all of Ashlar's boot files carry
+// the same one, and a switch to an image of another name sorts like an update.
+func (b *build) bootOSRelease() []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "ID=ashlar\nIMAGE_ID=ashlar\nIMAGE_VERSION=%s\n", b.doc.Version)
+	fmt.Fprintf(&out, "NAME=%s\nPRETTY_NAME=\"%s %s\"\n", b.doc.Name, b.doc.Name, b.doc.Version)
+	return out.Bytes()
+}
+
+// readNode returns the content of a small file of the tree.
+func (b *build) readNode(path string) ([]byte, error) {
+	n := b.tree.Tree.Lookup(path)
+	if n == nil || n.Inode().Mode&tree.TypeMask != tree.TypeRegular {
+		return nil, fmt.Errorf("%q is not a file of the tree: add the package that brings it", path)
+	}
+	r, err := openNode(n.Inode())
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
