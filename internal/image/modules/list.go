@@ -97,7 +97,7 @@ func Parse(r io.Reader) (*List, error) {
 	if l.Kernel == "" {
 		return nil, fmt.Errorf("the module list is empty")
 	}
-	return l, l.check()
+	return l, l.Check()
 }
 
 func (l *List) parseLine(n int, f []string) error {
@@ -128,8 +128,9 @@ func (l *List) parseLine(n int, f []string) error {
 	return nil
 }
 
-// check makes sure that names are names and refer to modules of the list.
-func (l *List) check() error {
+// Check makes sure that names are names, that they refer to modules of the
+// list, and that no module needs itself through others.
+func (l *List) Check() error {
 	known := make(map[string]bool, len(l.Modules))
 	for _, m := range l.Modules {
 		if !validName(m.Name) {
@@ -150,6 +151,42 @@ func (l *List) check() error {
 	for _, a := range l.Aliases {
 		if !known[a.Module] {
 			return fmt.Errorf("module list: alias %.80q is for %.80q, which is not in the list", a.Pattern, a.Module)
+		}
+	}
+	return l.checkCycles()
+}
+
+// checkCycles takes away modules that need nothing which is left, until none
+// is; what remains then needs itself.
+func (l *List) checkCycles() error {
+	open := make(map[string]int, len(l.Modules)) // needs that are left
+	neededBy := make(map[string][]string)
+	var free []string
+	for _, m := range l.Modules {
+		open[m.Name] = len(m.Needs)
+		for _, n := range m.Needs {
+			neededBy[n.Name] = append(neededBy[n.Name], m.Name)
+		}
+		if len(m.Needs) == 0 {
+			free = append(free, m.Name)
+		}
+	}
+	done := 0
+	for ; len(free) > 0; done++ {
+		name := free[len(free)-1]
+		free = free[:len(free)-1]
+		for _, m := range neededBy[name] {
+			if open[m]--; open[m] == 0 {
+				free = append(free, m)
+			}
+		}
+	}
+	if done == len(l.Modules) {
+		return nil
+	}
+	for _, m := range l.Modules {
+		if open[m.Name] > 0 {
+			return fmt.Errorf("module list: module %q needs itself, or one that does", m.Name)
 		}
 	}
 	return nil

@@ -48,6 +48,7 @@ func TestBadLists(t *testing.T) {
 		head + "module ../x always\n":               "no module name",
 		head + "module a always b\n":                `needs "b"`,
 		head + "module a always\nmodule a always\n": "twice",
+		head + "module a always b\nmodule b matched ?a\n": "needs itself",
 		head + "alias b pci:*\n":                    `is for "b"`,
 		head + "module a always " + strings.Repeat("b", maxLine): "too long",
 		head + strings.Repeat("module a always\n", maxModules+1): "more than 4096",

@@ -99,7 +99,7 @@ func newBuilder(o Options) (*builder, error) {
 		}
 	}
 	b.list = s.list()
-	return b, nil
+	return b, b.list.Check()
 }
 
 // readInit reads the first process and makes sure that it can be one where
