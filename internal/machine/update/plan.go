@@ -78,10 +78,16 @@ func (m *Machine) PlanStage(ctx context.Context, rel *registry.Release, origin s
 		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: rel.DocumentDigest,
 		Image: root.Digest, Origin: origin, Objects: root.Objects, rel: rel, created: doc.Created,
 	}
-	if state, err := m.Look(); err != nil {
+	state, err := m.Look()
+	if err != nil {
 		return nil, err
-	} else if running := state.With(Running); running != nil && running.Image != root.Digest {
+	}
+	if running := state.With(Running); running != nil && running.Image != root.Digest {
 		plan.EtcFrom = running.Image.String()
+	}
+	// What the document says is enough to refuse early; the objects decide.
+	if err := m.checkRoom(plan, []int64{root.Size}); err != nil {
+		return nil, err
 	}
 	plan.erofs = filepath.Join(m.Store.Dir, "tmp", "image-"+root.Digest.Short())
 	p.Stage("fetching the image", root.Size, progress.Bytes)
@@ -114,11 +120,11 @@ func fetchImage(ctx context.Context, rel *registry.Release, path string, size in
 	if _, err := io.Copy(f, progress.Reader(r, p)); err != nil {
 		return nil, fmt.Errorf("fetching the image: %w", err)
 	}
-	image, err := composefs.Read(f, size)
+	objects, err := composefs.Objects(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("reading the image: %w", err)
 	}
-	return image.Objects(), f.Close()
+	return objects, f.Close()
 }
 
 func readIndex(ctx context.Context, rel *registry.Release, objects []tree.Object) (*pack.Index, error) {
