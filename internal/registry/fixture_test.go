@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,12 +192,14 @@ func run(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// startDockerRegistry starts Debian's docker-registry (CNCF Distribution) and returns HOST:PORT.
-func startDockerRegistry(t testing.TB) string {
+// startDockerRegistry starts Debian's docker-registry (CNCF Distribution), with
+// more lines of configuration, and returns HOST:PORT.
+func startDockerRegistry(t testing.TB, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	address := freeAddress(t)
 	config := fmt.Sprintf("version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", filepath.Join(dir, "data"), address)
+	config += strings.Join(more, "")
 	name := filepath.Join(dir, "config.yml")
 	must(t, os.WriteFile(name, []byte(config), 0o600))
 	cmd := exec.Command("docker-registry", "serve", name)

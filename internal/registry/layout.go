@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // Names in an OCI image layout.
@@ -123,6 +124,9 @@ func (l *Layout) manifest(ctx context.Context, reference string) (ocispec.Descri
 		return desc, nil, err
 	}
 	b, err := readLimited(l.BlobPath(desc.Digest), maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return desc, nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
 	if err != nil {
 		return desc, nil, err
 	}
@@ -133,7 +137,7 @@ func (l *Layout) manifest(ctx context.Context, reference string) (ocispec.Descri
 }
 
 func (l *Layout) blob(_ context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	f, err := openRegular(l.BlobPath(desc.Digest))
+	f, err := openBlob(l.BlobPath(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -183,20 +187,31 @@ func (l *Layout) tags(context.Context) ([]string, error) {
 }
 
 // openRegular opens a file that must be a regular one: a pipe would wait for ever.
-func openRegular(name string) (*os.File, error) {
-	info, err := os.Stat(name)
+func openRegular(name string) (*os.File, error) { return openPlain(name, 0) }
+
+// openBlob is openRegular for what a layout holds under a digest: a link would
+// let a layout from elsewhere name any file of this machine.
+func openBlob(name string) (*os.File, error) { return openPlain(name, unix.O_NOFOLLOW) }
+
+func openPlain(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file", name)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%q is not a regular file", name)
 	}
-	return os.Open(name)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
-// readLimited reads a whole file of at most limit bytes.
+// readLimited reads a whole file of a layout, of at most limit bytes.
 func readLimited(name string, limit int64) ([]byte, error) {
-	f, err := openRegular(name)
+	f, err := openBlob(name)
 	if err != nil {
 		return nil, err
 	}

@@ -90,26 +90,48 @@ func (r *remote) get(ctx context.Context, method, path string, header http.Heade
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, classify(err)
+		return nil, r.classify(err)
 	}
 	if slices.Contains(want, resp.StatusCode) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, statusError(resp)
+	err = statusError(resp)
+	if resp.StatusCode == http.StatusUnauthorized {
+		err = &LoginError{Host: r.ref.Registry, err: err}
+	}
+	return nil, err
 }
 
-// classify marks the errors after which another attempt makes sense.
-func classify(err error) error {
-	var status *errcode.ErrorResponse
+// A LoginError says that a registry wants to know who asks, or does not like the answer.
+type LoginError struct {
+	Host string
+	err  error
+}
+
+func (e *LoginError) Error() string { return e.err.Error() }
+func (e *LoginError) Unwrap() error { return e.err }
+
+// Hint says how to give a password.
+func (e *LoginError) Hint() string { return "podman login " + e.Host }
+
+// classify marks the errors after which another attempt makes sense, and those
+// that a password would cure.
+func (r *remote) classify(err error) error {
+	var (
+		status *errcode.ErrorResponse
+		netErr *url.Error // every failure below HTTP, and refused redirects
+	)
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return &LoginError{Host: r.ref.Registry, err: fmt.Errorf("the registry wants a password, and none is known for %q", r.ref.Registry)}
+	case errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized:
+		return &LoginError{Host: r.ref.Registry, err: err}
 	case errors.As(err, &status):
 		return statusClass(err, status.StatusCode, "")
-	}
-	var netErr *url.Error // every failure below HTTP, and refused redirects
-	if errors.As(err, &netErr) && netErr.Err != nil {
+	case errors.As(err, &netErr) && netErr.Err != nil:
 		return &transient{err: netErr.Err}
 	}
 	return err
@@ -244,7 +266,7 @@ func (r *remote) exists(ctx context.Context, desc ocispec.Descriptor) (bool, err
 func (r *remote) tags(ctx context.Context) (tags []string, err error) {
 	err = r.try(ctx, func() error {
 		tags = nil
-		return classify(r.oras.Tags(ctx, "", func(page []string) error {
+		return r.classify(r.oras.Tags(ctx, "", func(page []string) error {
 			if tags = append(tags, page...); len(tags) > maxTags {
 				return fmt.Errorf("there are more than %d", maxTags)
 			}
@@ -262,15 +284,15 @@ func (r *remote) putBlob(ctx context.Context, desc ocispec.Descriptor, open func
 			return err
 		}
 		defer rc.Close()
-		return classify(r.oras.Blobs().Push(ctx, desc, rc))
+		return r.classify(r.oras.Blobs().Push(ctx, desc, rc))
 	})
 }
 
 func (r *remote) putManifest(ctx context.Context, desc ocispec.Descriptor, body []byte, tag string) error {
 	return r.try(ctx, func() error {
 		if tag == "" {
-			return classify(r.oras.Manifests().Push(ctx, desc, bytes.NewReader(body)))
+			return r.classify(r.oras.Manifests().Push(ctx, desc, bytes.NewReader(body)))
 		}
-		return classify(r.oras.Manifests().PushReference(ctx, desc, bytes.NewReader(body), tag))
+		return r.classify(r.oras.Manifests().PushReference(ctx, desc, bytes.NewReader(body), tag))
 	})
 }

@@ -96,12 +96,12 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v2/")
-	if !ok && r.URL.Path != "/v2" {
-		http.NotFound(w, r)
-		return
-	}
-	if rest == "" {
+	switch {
+	case r.URL.Path == "/v2" || ok && rest == "":
 		writeJSON(w, "application/json", []byte("{}"))
+		return
+	case !ok:
+		http.NotFound(w, r)
 		return
 	}
 	name, kind, last, ok := splitPath(rest)
@@ -156,7 +156,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, last string) 
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "that is not a sha256 digest")
 		return
 	}
-	f, err := openRegular(s.layout.BlobPath(d))
+	f, err := openBlob(s.layout.BlobPath(d))
 	if err != nil {
 		s.fail(w, err, "BLOB_UNKNOWN")
 		return

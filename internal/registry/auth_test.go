@@ -1,0 +1,62 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// swordfish is bcrypt of "swordfish".
+const swordfish = "$2b$04$3HQr7GhyqMyfP0t1dVquZOi6aIZKtiqvX5RY677zH.42R9mwqTpkK"
+
+// TestCredentials: a real registry that wants a password gets it from the file
+// that `podman login` writes, and nothing is tried over and over without one.
+func TestCredentials(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	passwords := filepath.Join(dir, "htpasswd")
+	must(t, os.WriteFile(passwords, []byte("publisher:"+swordfish+"\n"), 0o600))
+	address := startDockerRegistry(t, fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", passwords))
+	f := newFixture(t, "1.0.0", 1000).written(t, "", "stable")
+
+	authFile := filepath.Join(dir, "auth.json")
+	must(t, os.WriteFile(authFile, []byte(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, address,
+		base64.StdEncoding.EncodeToString([]byte("publisher:swordfish")))), 0o600))
+	with, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{filepath.Join(dir, "missing.json"), authFile}})
+	must(t, err)
+	_, err = Copy(ctx, f.layout.Repository(), with, "stable", "stable", nil)
+	must(t, err)
+	f.checkRelease(t, with, "stable")
+
+	start := time.Now()
+	without, _, err := Open(address+"/acme/server", Options{})
+	must(t, err)
+	var login *LoginError
+	if _, err := without.ReadRelease(ctx, "stable"); !errors.As(err, &login) || login.Hint() != "podman login "+address {
+		t.Errorf("without a password: %v", err)
+	}
+	if _, err := Copy(ctx, f.layout.Repository(), without, "stable", "stable", nil); !errors.As(err, &login) {
+		t.Errorf("pushed without a password: %v", err)
+	}
+	must(t, os.WriteFile(authFile, []byte(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, address,
+		base64.StdEncoding.EncodeToString([]byte("publisher:wrong")))), 0o600))
+	wrong, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{authFile}})
+	must(t, err)
+	if _, err := wrong.ReadRelease(ctx, "stable"); !errors.As(err, &login) || !strings.Contains(err.Error(), "401") {
+		t.Errorf("with a wrong password: %v", err)
+	}
+	if time.Since(start) > 5*time.Second {
+		t.Errorf("it took %s to be refused", time.Since(start))
+	}
+
+	must(t, os.WriteFile(authFile, []byte("{"), 0o600))
+	if _, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{authFile}}); err == nil || !strings.Contains(err.Error(), "auth.json") {
+		t.Errorf("with a damaged file: %v", err)
+	}
+}
