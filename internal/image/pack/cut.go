@@ -10,18 +10,12 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 )
 
-// cut says where the tar is cut into frames.
-type cut struct {
-	small  int // an entry of at most this many bytes may share a frame
-	shared int // a frame that is shared has at most this many bytes
-}
-
-// standardCut was found by measuring: see docs/pack.md.
-var standardCut = cut{small: 64 << 10, shared: 128 << 10}
+// sharedFrame is the size up to which entries share a frame. An entry that is
+// larger has frames of its own. It was found by measuring: see docs/pack.md.
+const sharedFrame = 128 << 10
 
 // cutter makes the tar and cuts it into frames.
 type cutter struct {
-	cut
 	open     func(*tree.Node) (io.ReadCloser, error)
 	pipeline *pipeline
 
@@ -67,7 +61,7 @@ func (c *cutter) add(ctx context.Context, e *entry) error {
 		})
 	}
 	c.pos += total
-	if total > int64(c.small) {
+	if total > sharedFrame {
 		return c.large(ctx, e, total)
 	}
 	f, err := c.share(ctx, int(total))
@@ -126,13 +120,13 @@ func (c *cutter) large(ctx context.Context, e *entry, total int64) error {
 
 // share returns the frame that takes the next n bytes together with its neighbours.
 func (c *cutter) share(ctx context.Context, n int) (*frame, error) {
-	if c.shared != nil && len(c.shared.content)+n > c.cut.shared {
+	if c.shared != nil && len(c.shared.content)+n > sharedFrame {
 		if err := c.flush(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if c.shared == nil {
-		f, err := c.pipeline.take(ctx, max(n, c.cut.shared))
+		f, err := c.pipeline.take(ctx, sharedFrame)
 		if err != nil {
 			return nil, err
 		}

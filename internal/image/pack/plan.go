@@ -45,8 +45,8 @@ func (x *Index) Plan(missing func(verity.Digest) bool, o PlanOptions) []Range {
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = DefaultMaxRequests
 	}
-	// A third of the requests is kept for splitting what joining makes long.
-	runs := join(x.pieces(missing), o.Gap, max(1, o.MaxRequests-o.MaxRequests/3))
+	// Some requests are kept for splitting what joining makes long.
+	runs := join(x.pieces(missing), o.Gap, max(1, o.MaxRequests-o.MaxRequests/8))
 	return split(runs, o.MaxRange, o.MaxRequests, x.BlobSize())
 }
 

@@ -52,11 +52,6 @@ func Write(ctx context.Context, w io.Writer, t *tree.Tree, open func(*tree.Node)
 	if err != nil {
 		return Result{}, err
 	}
-	return write(ctx, w, list, open, o, standardCut)
-}
-
-// write is Write with the entries listed and the frames cut as c says.
-func write(ctx context.Context, w io.Writer, list []entry, open func(*tree.Node) (io.ReadCloser, error), o Options, c cut) (Result, error) {
 	n := o.Concurrency
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -90,7 +85,7 @@ func write(ctx context.Context, w io.Writer, list []entry, open func(*tree.Node)
 		hash:   make(chan *frame, 2*n),
 		order:  make(chan *frame, (n+2)*perFrame/(2*smallest)),
 	}
-	cutter := &cutter{cut: c, open: open, pipeline: p}
+	cutter := &cutter{open: open, pipeline: p}
 	out := &output{w: w, sum: sha256.New(), progress: o.Progress, pipeline: p}
 	diff := sha256.New()
 
