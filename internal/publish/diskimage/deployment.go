@@ -30,13 +30,13 @@ type deployment struct {
 	Created      string        `json:"created"`
 }
 
-func encodeDeployment(doc *release.Document, image verity.Digest, documentDigest string, origin Origin) ([]byte, error) {
+func encodeDeployment(doc *release.Document, documentDigest string, origin Origin) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	err := enc.Encode(deployment{
-		Schema: 1, Image: image, Name: doc.Name, Version: doc.Version,
+		Schema: 1, Image: doc.Root().Digest, Name: doc.Name, Version: doc.Version,
 		Release: documentDigest, Origin: origin, Created: doc.Created,
 	})
 	return b.Bytes(), err

@@ -8,7 +8,7 @@
 //	             loader/loader.conf
 //	after it   partition 2, root: ext4 with fs-verity, label ashlar-root
 //	             /ashlar/objects/ab/cdef…  /ashlar/images/<digest>
-//	             /ashlar/deployments/<digest>/{deployment.json,etc/,work/}
+//	             /ashlar/deployments/<digest>/deployment.json
 //	             /ashlar/{var,trust,tmp}/  /ashlar/unsealed
 //
 // docs/disk.md has it to the last field.

@@ -32,7 +32,7 @@ type layout struct {
 // planLayout chooses sizes that the options leave open and refuses those that
 // cannot work.
 func planLayout(c Content, o Options, uki, erofs int64) (l layout, err error) {
-	id := identity{c.image().Digest, o.Seed}
+	id := identity{c.Release.Root().Digest, o.Seed}
 	espSize := o.ESPSize
 	if espSize == 0 {
 		espSize = DefaultESPSize

@@ -91,18 +91,18 @@ func (s *script) file(source, name string, mode uint32) {
 	s.files++
 }
 
-// script puts together DESIGN §3's tree.
+// script puts together DESIGN §3's tree. The deployment's etc/ and work/ are
+// left to its first boot, as on a machine that staged it: that they are there
+// says that it ran.
 func (j *job) script() *script {
 	s := new(script)
-	digest := j.content.image().Digest.String()
+	digest := j.content.Release.Root().Digest.String()
 	s.mkdir("/ashlar", 0o755)
 	s.mkdir("/ashlar/objects", 0o700)
 	s.mkdir("/ashlar/images", 0o700)
 	for _, dir := range []string{"deployments", "deployments/" + digest, "var", "trust"} {
 		s.mkdir("/ashlar/"+dir, 0o755)
 	}
-	s.mkdir("/ashlar/deployments/"+digest+"/etc", 0o755)
-	s.mkdir("/ashlar/deployments/"+digest+"/work", 0o755)
 	s.mkdir("/ashlar/tmp", 0o700)
 
 	s.add("cd /ashlar/deployments/%s", digest)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,21 +35,11 @@ type Content struct {
 	Objects        []tree.Object // those that go on the disk
 }
 
-// image is the release's root image; Write has checked that there is one.
-func (c *Content) image() *release.Image {
-	for i := range c.Release.Images {
-		if c.Release.Images[i].Role == "root" {
-			return &c.Release.Images[i]
-		}
-	}
-	return nil
-}
-
 // bootFile is the name of the UKI on the ESP. It has no counter of tries: a
 // new disk has nothing to go back to, and a machine that ran out of tries
 // would still boot its only entry.
 func (c *Content) bootFile() string {
-	return fmt.Sprintf("ashlar_%s_%s.efi", c.Release.Version, c.image().Digest.String()[:12])
+	return fmt.Sprintf("ashlar_%s_%s.efi", c.Release.Version, c.Release.Root().Digest.String()[:12])
 }
 
 // Options are the choices of the person who makes the disk.
@@ -98,14 +87,14 @@ func Write(ctx context.Context, path string, c Content, o Options) (err error) {
 }
 
 func newJob(c Content, o Options) (*job, error) {
-	if c.image() == nil {
-		return nil, fmt.Errorf("the release has no image with role %q", "root")
+	if c.Release.Root().Digest.IsZero() {
+		return nil, fmt.Errorf("the release has no image with role %q", release.RoleRoot)
 	}
 	if f := o.Format; f != "" && f != Raw && f != QCOW2 {
 		return nil, fmt.Errorf("unknown format %q: use %s or %s", f, Raw, QCOW2)
 	}
-	if v := c.Release.Version; v == "" || strings.ContainsAny(v, "/\\\"'*?:|<>_+ \n\t") {
-		return nil, fmt.Errorf("the release's version %q cannot be part of a file name", v)
+	if err := release.CheckVersion(c.Release.Version); err != nil {
+		return nil, err
 	}
 	epoch, err := time.Parse(time.RFC3339, c.Release.Created)
 	if err != nil {
@@ -123,13 +112,12 @@ func newJob(c Content, o Options) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &job{content: c, layout: l, id: identity{c.image().Digest, o.Seed}, epoch: epoch, progress: o.Progress}
+	j := &job{content: c, layout: l, id: identity{c.Release.Root().Digest, o.Seed}, epoch: epoch, progress: o.Progress}
 	if j.progress == nil {
 		j.progress = progress.None
 	}
 	for _, obj := range c.Objects {
-		name := obj.Digest.String()
-		name = name[:2] + "/" + name[2:]
+		name := objectName(obj.Digest)
 		info, err := os.Stat(filepath.Join(c.ObjectDir, name))
 		if err != nil {
 			return nil, fmt.Errorf("reading object: %w", err)
@@ -190,7 +178,7 @@ func (j *job) prepare(raw string, o Options) (err error) {
 	if err := writeGPT(f, j.layout.size, j.id.uuid("disk"), []partition{j.layout.esp, j.layout.root}); err != nil {
 		return err
 	}
-	document, err := encodeDeployment(j.content.Release, j.content.image().Digest, j.content.DocumentDigest, o.Origin)
+	document, err := encodeDeployment(j.content.Release, j.content.DocumentDigest, o.Origin)
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func TestDiskSatisfiesTheToolsThatKnowBetter(t *testing.T) {
 	tool(t, "fsck.vfat", "-n", esp)
 	got := strings.Fields(tool(t, "mdir", "-i", esp, "-/", "-b", "::/"))
 	for _, want := range []string{"::/EFI/BOOT/BOOTX64.EFI", "::/EFI/systemd/systemd-bootx64.efi", "::/loader/loader.conf",
-		"::/EFI/Linux/ashlar_1.2_" + c.image().Digest.String()[:12] + ".efi"} {
+		"::/EFI/Linux/ashlar_1.2_" + c.Release.Root().Digest.String()[:12] + ".efi"} {
 		if !strings.Contains(strings.Join(got, " ")+" ", want+" ") {
 			t.Errorf("the ESP lacks %s: %q", want, got)
 		}
@@ -173,10 +173,8 @@ func checkTree(t *testing.T, c Content, root string) {
 		"objects": os.ModeDir | 0o700, "images": os.ModeDir | 0o700, "tmp": os.ModeDir | 0o700,
 		"deployments": os.ModeDir | 0o755, "var": os.ModeDir | 0o755, "trust": os.ModeDir | 0o755, "unsealed": 0o644,
 	}
-	digest := c.image().Digest.String()
-	for _, sub := range []string{"", "/etc", "/work"} {
-		modes["deployments/"+digest+sub] = os.ModeDir | 0o755
-	}
+	digest := c.Release.Root().Digest.String()
+	modes["deployments/"+digest] = os.ModeDir | 0o755
 	for name, mode := range modes {
 		info, err := os.Stat(filepath.Join(store, name))
 		if err != nil {
@@ -203,8 +201,7 @@ func checkTree(t *testing.T, c Content, root string) {
 	}
 	same("images/"+digest, c.EROFS)
 	for _, obj := range c.Objects {
-		name := obj.Digest.String()
-		name = name[:2] + "/" + name[2:]
+		name := objectName(obj.Digest)
 		same("objects/"+name, filepath.Join(c.ObjectDir, name))
 	}
 	data, err := os.ReadFile(filepath.Join(store, "deployments", digest, "deployment.json"))
@@ -305,7 +302,7 @@ func TestRefusals(t *testing.T) {
 		"no root image":     {func(c *Content, _ *Options) { c.Release.Images[0].Role = "app" }, "no image with role"},
 		"created":           {func(c *Content, _ *Options) { c.Release.Created = "yesterday" }, `"created"`},
 		"format":            {func(_ *Content, o *Options) { o.Format = "vmdk" }, `unknown format "vmdk"`},
-		"version":           {func(c *Content, _ *Options) { c.Release.Version = "../1" }, "cannot be part of a file name"},
+		"version":           {func(c *Content, _ *Options) { c.Release.Version = "../1" }, `version "../1"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
