@@ -87,7 +87,7 @@ func (d *differ) below(rel string, l, u *node) error {
 		if err != nil {
 			return err
 		}
-		cu, err := u.child(name)
+		cu, err := u.upperChild(name)
 		if err != nil {
 			return err
 		}

@@ -48,11 +48,15 @@ func (m *merger) directory(rel string, b, u, t *node) (*entry, error) {
 
 // name merges one name of directory u into e.
 func (m *merger) name(e *entry, rel, name string, b, u, t *node) error {
+	// A conflict of this merge leaves a newer file under this name.
+	if _, taken := e.children[name]; taken {
+		return nil
+	}
 	cb, err := b.child(name)
 	if err != nil {
 		return err
 	}
-	cu, err := u.child(name)
+	cu, err := u.upperChild(name)
 	if err != nil {
 		return err
 	}
@@ -64,10 +68,7 @@ func (m *merger) name(e *entry, rel, name string, b, u, t *node) error {
 	if err != nil {
 		return err
 	}
-	// A conflict may have put its file under this name already; that one is newer.
-	if _, taken := e.children[name]; !taken {
-		e.add(name, child)
-	}
+	e.add(name, child)
 	item := m.items[absolute(rel)]
 	if item.Result != Conflict || ct == nil || cu.isDir() && ct.isDir() || len(name)+len(NewSuffix) > 255 {
 		return nil
@@ -159,7 +160,7 @@ func (m *merger) mine(b, u *node) (*entry, error) {
 			return nil, err
 		}
 		for _, name := range below {
-			cu, err := u.child(name)
+			cu, err := u.upperChild(name)
 			if err != nil {
 				return nil, err
 			}
@@ -182,7 +183,7 @@ func (m *merger) mine(b, u *node) (*entry, error) {
 		return nil, err
 	}
 	for _, name := range above {
-		cu, err := u.child(name)
+		cu, err := u.upperChild(name)
 		if err != nil {
 			return nil, err
 		}

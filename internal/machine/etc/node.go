@@ -149,6 +149,16 @@ func (n *node) child(name string) (*node, error) {
 	return read(filepath.Join(n.path, name))
 }
 
+// upperChild is child for an upper directory: below an opaque directory nothing
+// of the lower one shows, so directories there are opaque without saying so.
+func (n *node) upperChild(name string) (*node, error) {
+	c, err := n.child(name)
+	if c != nil && n.opaque {
+		c.opaque = true
+	}
+	return c, err
+}
+
 // equal reports whether two metadata agree, the time left out.
 func (m meta) equal(o meta) bool {
 	return m.perm == o.perm && m.uid == o.uid && m.gid == o.gid && maps.Equal(m.xattrs, o.xattrs)
