@@ -1,0 +1,6 @@
+// Ashlar-init is the first process of every boot; see package sysroot.
+package main
+
+import "github.com/ashlar-os/ashlar/internal/machine/sysroot"
+
+func main() { sysroot.Main() }

@@ -1,0 +1,273 @@
+package sysroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/image/modules"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+)
+
+// Places in the initramfs.
+const (
+	sysrootDir = "/sysroot" // the root partition, writable
+	newRoot    = "/newroot" // the root directory to be
+	oldRoot    = "/oldroot" // another deployment's image, while /etc is merged
+	storeDir   = sysrootDir + "/ashlar"
+	efivarsDir = "/sys/firmware/efi/efivars"
+)
+
+// diskTimeout is how long to wait for the disk; settle is how long no device
+// has to appear before a choice without the loader's word is made.
+const (
+	diskTimeout = 30 * time.Second
+	settle      = 2 * time.Second
+)
+
+// boot is one boot: what was found so far, and what it took.
+type boot struct {
+	start, step time.Time
+	params      parameters
+	loader      *loader
+	disk        rootDisk
+	store       *store.Store
+	record      Record
+}
+
+// run does the steps. It returns only with a failure.
+func (b *boot) run() error {
+	for _, s := range []struct {
+		name string
+		do   func() error
+	}{
+		{"devices", b.devices},
+		{"disk", b.findDisk},
+		{"root", b.mountRoot},
+		{"seal", b.seal},
+		{"image", b.mountImage},
+		{"etc", b.mountEtc},
+		{"handover", b.handOver},
+	} {
+		if err := s.do(); err != nil {
+			return err
+		}
+		b.finish(s.name)
+	}
+	return nil
+}
+
+// finish notes how long a step took.
+func (b *boot) finish(step string) {
+	now := time.Now()
+	b.record.Steps = append(b.record.Steps, Step{step, now.Sub(b.step).Milliseconds()})
+	b.step = now
+}
+
+// devices mounts the kernel's own file systems and loads what is always needed.
+func (b *boot) devices() error {
+	for _, m := range []struct {
+		kind, target string
+		flags        uintptr
+		data         string
+	}{
+		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV, ""},
+		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV, ""},
+		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=0755"},
+		{"tmpfs", "/run", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+	} {
+		if err := unix.Mount(m.kind, m.target, m.kind, m.flags, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mounting %s at %q: %w", m.kind, m.target, err)
+		}
+	}
+	rebootOnPanic()
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("reading the kernel command line: %w", err)
+	}
+	if b.params, err = parseCmdline(string(line)); err != nil {
+		return err
+	}
+	b.record.Image = b.params.image
+	list, err := readList(modules.ListPath)
+	if err != nil {
+		return err
+	}
+	b.loader = newLoader(list, insertModule)
+	return nil
+}
+
+// rebootOnPanic makes a kernel that gives up reboot, so that the loader counts
+// it as a failed boot, unless the command line has chosen.
+func rebootOnPanic() {
+	const file = "/proc/sys/kernel/panic"
+	if readNumber(file) == 0 {
+		_ = os.WriteFile(file, []byte("10"), 0) // best effort: a kernel that hangs is found by people
+	}
+}
+
+// findDisk loads drivers as devices appear until the root partition is there.
+func (b *boot) findDisk() error {
+	events, err := listen()
+	if err != nil {
+		return err
+	}
+	defer events.close()
+
+	// What a boot always needs loads beside the drivers; efivarfs is waited for.
+	loaded := make(chan error, 1)
+	go func() { loaded <- b.loader.loadAll(always(b.loader.list)) }()
+	plug := &coldplug{sys: "/sys", seen: map[string]bool{}}
+	b.drivers(plug)
+	if err := <-loaded; err != nil {
+		return err
+	}
+	esp, err := b.readBootPartition()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(diskTimeout); ; {
+		b.drivers(plug)
+		disks := readDisks("/sys", "/dev")
+		b.disk, err = chooseRoot(disks, esp)
+		quiet := time.Until(end)
+		switch {
+		case err == nil && esp != "":
+			return b.foundDisk()
+		case err != nil && !errors.Is(err, errNotYet):
+			return err
+		case err == nil:
+			quiet = settle
+		}
+		if events.wait(quiet) {
+			continue
+		}
+		if err == nil {
+			return b.foundDisk()
+		}
+		return missingDisk(esp, disks)
+	}
+}
+
+// drivers loads what newly found devices ask for. A driver that fails is not
+// the end: the disk may be behind another.
+func (b *boot) drivers(plug *coldplug) {
+	if err := b.loader.loadAll(plug.scan(b.loader.list)); err != nil {
+		say(levelDebug, err.Error())
+	}
+}
+
+// readBootPartition asks the firmware where the boot file came from.
+func (b *boot) readBootPartition() (string, error) {
+	if _, err := os.Stat("/sys/firmware/efi"); err != nil {
+		return "", nil // not booted by EFI
+	}
+	if err := unix.Mount("efivarfs", efivarsDir, "efivarfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+		return "", fmt.Errorf("mounting efivarfs: %w", err)
+	}
+	return bootPartition(efivarsDir)
+}
+
+func (b *boot) foundDisk() error {
+	b.record.Disk, b.record.RootDevice = b.disk.disk, b.disk.root
+	b.record.RootPartUUID, b.record.ESPPartUUID = b.disk.rootPartUUID, b.disk.espPartUUID
+	return nil
+}
+
+func missingDisk(esp string, disks []disk) error {
+	seen := "none at all"
+	for i, d := range disks {
+		if i == 0 {
+			seen = ""
+		}
+		seen += fmt.Sprintf(" %q", d.name)
+	}
+	if esp == "" {
+		return fmt.Errorf("no disk with an ESP and a root partition labelled %q appeared within %v; disks with a GPT: %s", rootLabel, diskTimeout, seen)
+	}
+	return fmt.Errorf("the disk with the ESP %s, which this boot came from, did not appear within %v; disks with a GPT: %s", esp, diskTimeout, seen)
+}
+
+// mountRoot mounts the root partition and opens the store on it.
+func (b *boot) mountRoot() error {
+	kind, err := probe(b.disk.root)
+	if err != nil {
+		return err
+	}
+	if err := b.loader.load(kind); err != nil {
+		return err
+	}
+	if err := mountRoot(b.disk.root, kind, sysrootDir); err != nil {
+		return err
+	}
+	b.record.FileSystem = kind
+	if b.store, err = store.Open(storeDir); err != nil {
+		return err
+	}
+	if err := b.store.CleanTmp(); err != nil {
+		say(levelInfo, err.Error()) // it is only room
+	}
+	return nil
+}
+
+// seal gives every object and image of a disk image its seal. The marker goes
+// only when all of them are on the disk with the digests of their names; until
+// then a cut means doing it again, and what is sealed already costs little.
+func (b *boot) seal() error {
+	marker := b.store.UnsealedMarker()
+	if _, err := os.Lstat(marker); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	say(levelInfo, "this is the first boot: sealing the image")
+	var sealed, shown atomic.Int64
+	err := b.store.SealAll(context.Background(), func(n int) {
+		total := sealed.Add(int64(n))
+		at, last := int64(time.Since(b.step)/(2*time.Second)), shown.Load()
+		if at > last && shown.CompareAndSwap(last, at) {
+			say(levelInfo, fmt.Sprintf("sealed %d objects", total))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(marker); err != nil {
+		return fmt.Errorf("sealing: %w", err)
+	}
+	b.record.Sealed = int(sealed.Load())
+	return syncDir(storeDir)
+}
+
+// mountImage measures the image and mounts its tree as the root to be.
+func (b *boot) mountImage() error {
+	image, err := b.store.OpenImage(b.params.image)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	return mountImage(image, b.store.ObjectsPath(), newRoot)
+}
+
+// handOver leaves notes for systemd and the agent and becomes systemd.
+func (b *boot) handOver() error {
+	b.finish("prepare")
+	if err := writeUnits("/run/systemd/system", b.disk.espPartUUID); err != nil {
+		return err
+	}
+	if err := b.writeRecord("/run/ashlar"); err != nil {
+		return err
+	}
+	return handOver(newRoot)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

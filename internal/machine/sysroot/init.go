@@ -1,0 +1,76 @@
+package sysroot
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// rebootAfter is how long a failure can be read before the machine reboots.
+const rebootAfter = 5 * time.Second
+
+// Main is the whole life of the first process. It does not return: it becomes
+// systemd or reboots the machine.
+func Main() {
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			fail(fmt.Errorf("ashlar-init has an error of its own: %v at %s", p, firstFrame(debug.Stack())))
+		}
+	}()
+	b := &boot{start: start, step: start}
+	err := b.run()
+	b.noteFailure(err)
+	fail(err)
+}
+
+// fail says what is wrong and reboots. The console gets it directly, for the
+// kernel's log may not be shown there.
+func fail(err error) {
+	text := fmt.Sprintf("ashlar: cannot boot: %v. The machine reboots in %d seconds.", err, int(rebootAfter.Seconds()))
+	text = strings.ReplaceAll(text, "\n", "; ")
+	say(levelDebug, text)
+	if console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0); err == nil {
+		fmt.Fprintf(console, "\r\n%s\r\n", text)
+		console.Close()
+	} else {
+		fmt.Fprintf(os.Stderr, "\r\n%s\r\n", text)
+	}
+	unix.Sync()
+	time.Sleep(rebootAfter) // for the reader; nothing is awaited
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	os.Exit(1) // the kernel panics when its first process ends, and reboots then
+}
+
+// Levels of the kernel's log; with "quiet" the console shows neither.
+const (
+	levelInfo  = 6
+	levelDebug = 7
+)
+
+// say writes a line to the kernel's log, which shows it on the console as far
+// as the command line lets it.
+func say(level int, text string) {
+	kmsg, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	if err != nil {
+		return // before /dev is mounted there is nobody to tell
+	}
+	defer kmsg.Close()
+	fmt.Fprintf(kmsg, "<%d>ashlar-init: %s\n", level, text)
+}
+
+// firstFrame finds in a stack the place where a panic was raised.
+func firstFrame(stack []byte) string {
+	lines := strings.Split(string(stack), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic(") && i+3 < len(lines) {
+			place, _, _ := strings.Cut(strings.TrimSpace(lines[i+3]), " ")
+			return place
+		}
+	}
+	return "an unknown place"
+}

@@ -1,0 +1,79 @@
+package sysroot
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+)
+
+// RecordSchema is the version of boot.json.
+const RecordSchema = 1
+
+// RecordPath is where the running system finds the Record of its boot, and
+// FailureFile the name, in a deployment's directory, of the sentence with which
+// its last failed boot ended.
+const (
+	RecordPath  = "/run/ashlar/boot.json"
+	FailureFile = "failure"
+)
+
+// Record is boot.json: what the first process found and did. See docs/boot.md.
+type Record struct {
+	Schema       int           `json:"schema"`
+	Image        verity.Digest `json:"image"`
+	Disk         string        `json:"disk"`        // such as "vda"
+	RootDevice   string        `json:"root_device"` // such as "/dev/vda2"
+	RootPartUUID string        `json:"root_partuuid"`
+	ESPPartUUID  string        `json:"esp_partuuid"`
+	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"
+	Sealed       int           `json:"sealed"`      // objects and images sealed by this boot; 0 but at the first
+	Etc          string        `json:"etc"`         // "merged" by this boot, or "kept"
+	KernelMS     int64         `json:"kernel_ms"`   // from the kernel's start to this process
+	InitMS       int64         `json:"init_ms"`     // from there to systemd
+	Steps        []Step        `json:"steps"`
+}
+
+// Step is a part of the boot and the time that it took.
+type Step struct {
+	Name string `json:"name"`
+	MS   int64  `json:"ms"`
+}
+
+// writeRecord writes boot.json into dir. It is the last thing that is done.
+func (b *boot) writeRecord(dir string) error {
+	b.record.Schema = RecordSchema
+	b.record.InitMS = time.Since(b.start).Milliseconds()
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err == nil {
+		b.record.KernelMS = up.Nano()/int64(time.Millisecond) - b.record.InitMS
+	}
+	text, err := json.MarshalIndent(b.record, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", RecordPath, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	say(levelInfo, fmt.Sprintf("image %s is mounted, starting systemd after %d ms", b.params.image.Short(), b.record.InitMS))
+	return os.WriteFile(filepath.Join(dir, filepath.Base(RecordPath)), append(text, '\n'), 0o644)
+}
+
+// noteFailure leaves the reason of a failed boot in its deployment, for the
+// deployment that boots instead to report. It is all that can be done about a
+// failure, so its own failure is not looked at.
+func (b *boot) noteFailure(reason error) {
+	if b.store == nil || reason == nil {
+		return
+	}
+	dir := b.store.DeploymentPath(b.params.image)
+	if _, err := os.Lstat(dir); err == nil {
+		_ = store.WriteFileAtomic(filepath.Join(dir, FailureFile), []byte(reason.Error()+"\n"), 0o644)
+	}
+}
