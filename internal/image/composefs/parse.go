@@ -326,6 +326,8 @@ func (p *parser) inode(n *tree.Node, fields *[fieldCount][]byte, xattrs []byte) 
 				return p.fail("SIZE", err)
 			}
 		}
+	case tree.TypeDir:
+		n.Size = 0
 	default:
 		// mkcomposefs heeds such a size only where it does not fit into 32 bits.
 		if n.Size > math.MaxUint32 {
