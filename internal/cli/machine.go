@@ -15,7 +15,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
-	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 // Where a machine keeps things; ASHLAR_ROOT puts another directory before
@@ -88,19 +87,6 @@ func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 		return nil, nil, err
 	}
 	return m, unlock, nil
-}
-
-// registryOptions are those of a person or service on this computer.
-func registryOptions() registry.Options {
-	o := registry.Options{}
-	if dir, err := os.UserConfigDir(); err == nil {
-		o.CredentialFiles = append(o.CredentialFiles, filepath.Join(dir, "containers", "auth.json"))
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		o.CredentialFiles = append(o.CredentialFiles, filepath.Join(home, ".docker", "config.json"))
-	}
-	o.CredentialFiles = append(o.CredentialFiles, "/etc/ashlar/auth.json")
-	return o
 }
 
 // completeDeployments completes with the versions that are on this machine.

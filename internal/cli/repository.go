@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
@@ -18,6 +19,19 @@ func repositoryOptions() registry.Options {
 		CredentialFiles: credentialFiles(os.Getenv),
 	}
 }
+
+// openRepository opens what a person or a deployment names. "http://" before the
+// name is the word for a host that speaks plain HTTP; nothing is taken to do so
+// by itself but the loopback.
+func openRepository(ref string) (*registry.Repository, string, error) {
+	options := repositoryOptions()
+	name, plain := strings.CutPrefix(ref, "http://")
+	options.PlainHTTP = plain
+	return registry.Open(name, options)
+}
+
+// machineCredentials are those of a machine's own services.
+const machineCredentials = "/etc/ashlar/auth.json"
 
 // credentialFiles lists where credentials may be, in the order of containers-auth.json(5).
 func credentialFiles(getenv func(string) string) []string {
@@ -39,5 +53,5 @@ func credentialFiles(getenv func(string) string) []string {
 	} else if home != "" {
 		files = append(files, filepath.Join(home, ".docker/config.json"))
 	}
-	return files
+	return append(files, machineCredentials)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 	"github.com/ashlar-os/ashlar/internal/program"
-	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 func init() { verbs = append(verbs, newUpdateCommand, newSwitchCommand) }
@@ -69,7 +68,11 @@ func newSwitchCommand(g *globals) *cobra.Command {
 		Short:   "Follow another repository or channel, and stage its release",
 		Long: `Stage what another repository or channel names, older or newer, of this image or
 another one. The deployment that is staged looks for its updates there; going
-back also goes back to the old repository.`,
+back also goes back to the old repository. Where the release is on this machine
+already, it only follows the other repository from now on.
+
+CHANNEL is "stable" where none is given. http:// before REPOSITORY is for a host
+that speaks plain HTTP.`,
 		Example: "  ashlar switch registry.example/acme/server:testing\n  ashlar switch registry.example/acme/desktop --reboot",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -105,7 +108,7 @@ func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
 }
 
 func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
-	_, channel, err := registry.Open(o.repository, registryOptions())
+	_, channel, err := openRepository(o.repository)
 	if err != nil {
 		return &codeError{exitUsage, err}
 	}
@@ -136,7 +139,7 @@ func originOf(m *update.Machine) (store.Origin, error) {
 }
 
 func check(ctx context.Context, m *update.Machine, origin store.Origin) (*update.Finding, error) {
-	repo, _, err := registry.Open(origin.Repository, registryOptions())
+	repo, _, err := openRepository(origin.Repository)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +159,11 @@ func stage(ctx context.Context, verb string, origin store.Origin, o updateOption
 	}
 	answer := updateAnswer{}
 	if !wanted(finding.Verdict) {
+		if !o.dryRun {
+			if err := m.Follow(finding.Release.Document.Root().Digest, origin); err != nil {
+				return err
+			}
+		}
 		return printUpdate(g, answer, finding)
 	}
 	if answer.Plan, err = m.PlanStage(ctx, finding.Release, origin, g.progress); err != nil {

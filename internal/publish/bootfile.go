@@ -22,7 +22,7 @@ var errNoKernel = errors.New("no kernel in the tree: set kernel.package in the r
 
 // writeBootFile makes the initramfs and then the UKI, whose command line
 // names the image: whoever believes the boot file believes the image.
-func (b *build) writeBootFile(context.Context) error {
+func (b *build) writeBootFile(ctx context.Context) error {
 	if b.tree.KernelVersion == "" {
 		return errNoKernel
 	}
@@ -32,7 +32,7 @@ func (b *build) writeBootFile(context.Context) error {
 		return err
 	}
 	defer initrd.Close()
-	_, err = initramfs.Build(initrd, initramfs.Options{
+	_, err = initramfs.Build(ctx, initrd, initramfs.Options{
 		Tree: b.tree.Tree, KernelVersion: b.tree.KernelVersion, Init: b.Init, Mtime: b.tree.Lock.Epoch,
 	})
 	if err != nil {

@@ -1,5 +1,13 @@
 package update
 
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+)
+
 // RecordGoodBoot notes that the running deployment came up: from now on it is
 // what a rollback goes back to. It runs after boot-complete.target.
 func (m *Machine) RecordGoodBoot() error {
@@ -21,4 +29,18 @@ func (m *Machine) SetPinned(d *Deployment, pinned bool) error {
 	dep := d.Deployment
 	dep.Pinned = pinned
 	return m.Store.WriteDeployment(&dep)
+}
+
+// Follow makes the deployment of image d, if there is one, look for updates at
+// origin from now on.
+func (m *Machine) Follow(d verity.Digest, origin store.Origin) error {
+	dep, err := m.Store.Deployment(d)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && dep.Origin == origin {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dep.Origin = origin
+	return m.Store.WriteDeployment(dep)
 }
