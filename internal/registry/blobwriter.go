@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash"
 	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,8 +19,7 @@ type blobWriter struct {
 }
 
 func (l *Layout) newBlob() (*blobWriter, error) {
-	// A name outside blobs/sha256, where every name is a digest.
-	f, err := os.CreateTemp(filepath.Join(l.dir, ocispec.ImageBlobsDir), ".part-")
+	f, err := l.newPart()
 	if err != nil {
 		return nil, fmt.Errorf("writing a blob to %q: %w", l.dir, err)
 	}
@@ -40,17 +38,10 @@ func (w *blobWriter) digest() digest.Digest { return digest.NewDigest(digest.SHA
 // commit gives the blob its name.
 func (w *blobWriter) commit(mediaType string) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: w.digest(), Size: w.size}
-	err := w.file.Chmod(0o644)
-	if err == nil {
-		err = w.file.Sync()
-	}
-	if err == nil {
-		err = os.Rename(w.file.Name(), w.l.BlobPath(desc.Digest))
-	}
-	if err != nil {
+	if err := finishPart(w.file, w.l.BlobPath(desc.Digest)); err != nil {
 		return desc, fmt.Errorf("writing a blob to %q: %w", w.l.dir, err)
 	}
-	err = w.file.Close()
+	err := w.file.Close()
 	w.file = nil
 	return desc, err
 }

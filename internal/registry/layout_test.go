@@ -108,15 +108,36 @@ func TestCreateLayoutSparesOtherDirectories(t *testing.T) {
 	}
 }
 
+// TestSweep: what a killed writer left goes, what another writes stays.
+func TestSweep(t *testing.T) {
+	f := newFixture(t, "1.0.0", 1000).written(t, "")
+	dead := filepath.Join(f.dir, "blobs", ".part-123")
+	must(t, os.WriteFile(dead, []byte("half a"), 0o600))
+	living, err := f.layout.newBlob()
+	must(t, err)
+	defer living.abandon()
+	if _, err := CreateLayout(f.dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dead); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the dead part: %v", err)
+	}
+	if _, err := living.commit("text/plain"); err != nil {
+		t.Errorf("the living part: %v", err)
+	}
+}
+
 func TestTagsFromManyWriters(t *testing.T) {
 	f := newFixture(t, "1.0.0", 1000).written(t, "")
 	var group sync.WaitGroup
 	for i := range 20 {
-		group.Go(func() {
+		group.Add(1)
+		go func() {
+			defer group.Done()
 			if err := f.layout.SetTags(f.index, fmt.Sprintf("t%d", i)); err != nil {
 				t.Error(err)
 			}
-		})
+		}()
 	}
 	group.Wait()
 	tags, err := f.layout.Repository().Tags(context.Background())

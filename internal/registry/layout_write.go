@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -26,21 +26,22 @@ func CreateLayout(dir string) (*Layout, error) {
 	}
 	for _, e := range entries {
 		if e.Name() != "blobs" && !strings.HasPrefix(e.Name(), ".") {
-			return OpenLayout(dir) // which says so if it is something else
+			l, err := OpenLayout(dir) // which says so if it is something else
+			if err == nil {
+				err = l.sweep()
+			}
+			return l, err
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, blobsDir), 0o755); err != nil {
 		return nil, fmt.Errorf("creating OCI layout: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, layoutFile), []byte(layoutText)); err != nil {
+	l := &Layout{dir: dir}
+	if err := l.writeFile(layoutFile, []byte(layoutText)); err != nil {
 		return nil, fmt.Errorf("creating OCI layout: %w", err)
 	}
-	return OpenLayout(dir)
+	return l, nil
 }
-
-// writeFile writes a whole file under a temporary name in the same directory,
-// syncs it and renames it: a reader sees the old content or the new.
-func writeFile(name string, b []byte) error { return renameio.WriteFile(name, b, 0o644) }
 
 // PutBlob stores the bytes of r and returns their descriptor.
 func (l *Layout) PutBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
@@ -113,7 +114,7 @@ func (l *Layout) putManifest(_ context.Context, desc ocispec.Descriptor, body []
 	if got := digest.FromBytes(body); got != desc.Digest {
 		return fmt.Errorf("manifest %s is damaged: its digest is %s", desc.Digest, got)
 	}
-	if err := writeFile(l.BlobPath(desc.Digest), body); err != nil {
+	if _, err := l.PutBlob(desc.MediaType, bytes.NewReader(body)); err != nil {
 		return err
 	}
 	if tag == "" {
@@ -125,7 +126,7 @@ func (l *Layout) putManifest(_ context.Context, desc ocispec.Descriptor, body []
 // SetTags makes tags name desc, and moves those that named something else. It
 // is the last step of writing a release: index.json is replaced in one rename.
 func (l *Layout) SetTags(desc ocispec.Descriptor, tags ...string) error {
-	unlock, err := l.lock()
+	unlock, err := l.lock(unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
@@ -157,23 +158,10 @@ func (l *Layout) SetTags(desc ocispec.Descriptor, tags ...string) error {
 	if err := syncDir(filepath.Join(l.dir, blobsDir)); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(l.dir, indexFile), append(b, '\n')); err != nil {
+	if err := l.writeFile(indexFile, append(b, '\n')); err != nil {
 		return fmt.Errorf("writing %q: %w", filepath.Join(l.dir, indexFile), err)
 	}
 	return syncDir(l.dir)
-}
-
-// lock keeps other writers of index.json out; the directory itself is the lock.
-func (l *Layout) lock() (unlock func(), err error) {
-	d, err := os.Open(l.dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("locking %q: %w", l.dir, err)
-	}
-	return func() { d.Close() }, nil
 }
 
 func syncDir(dir string) error {

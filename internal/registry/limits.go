@@ -30,6 +30,11 @@ const (
 	defaultStall       = 60 * time.Second
 	defaultRetries     = 6
 
+	// smallRetries is how often a small request is tried again: a person may be
+	// waiting to hear that there is no network. A transfer that has begun is
+	// worth more patience.
+	smallRetries = 3
+
 	// progressResets is how many bytes a connection must have brought before
 	// a cut counts as a new one: a server that sends a byte and hangs up
 	// cannot keep a machine busy for ever.

@@ -162,13 +162,17 @@ func statusError(resp *http.Response) error {
 	return statusClass(err, resp.StatusCode, resp.Header.Get("Retry-After"))
 }
 
-func (r *remote) retrier() retrier {
+// transfers is for blobs, requests for all that is small.
+func (r *remote) transfers() retrier {
 	return retrier{limit: r.options.Retries, backoff: r.options.Backoff}
 }
 
+func (r *remote) requests() retrier {
+	return retrier{limit: min(r.options.Retries, smallRetries), backoff: r.options.Backoff}
+}
+
 // try calls do until it works or another attempt makes no sense.
-func (r *remote) try(ctx context.Context, do func() error) error {
-	retry := r.retrier()
+func (retry retrier) try(ctx context.Context, do func() error) error {
 	for {
 		err := do()
 		if err == nil {
@@ -193,7 +197,7 @@ func (r *remote) manifest(ctx context.Context, reference string) (desc ocispec.D
 	if err := r.checkReference(reference); err != nil {
 		return desc, nil, err
 	}
-	err = r.try(ctx, func() error {
+	err = r.requests().try(ctx, func() error {
 		resp, err := r.get(ctx, http.MethodGet, "/manifests/"+reference, http.Header{"Accept": {acceptManifests}}, http.StatusOK)
 		if err != nil {
 			return err
@@ -222,7 +226,7 @@ func (r *remote) resolve(ctx context.Context, reference string) (desc ocispec.De
 		return desc, err
 	}
 	enough := false
-	err = r.try(ctx, func() error {
+	err = r.requests().try(ctx, func() error {
 		resp, err := r.get(ctx, http.MethodHead, "/manifests/"+reference, http.Header{"Accept": {acceptManifests}}, http.StatusOK)
 		if err != nil {
 			return err
@@ -250,7 +254,7 @@ func (r *remote) exists(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	if isManifest(desc.MediaType) {
 		path, header = "/manifests/", http.Header{"Accept": {acceptManifests}}
 	}
-	err := r.try(ctx, func() error {
+	err := r.requests().try(ctx, func() error {
 		resp, err := r.get(ctx, http.MethodHead, path+desc.Digest.String(), header, http.StatusOK)
 		if err != nil {
 			return err
@@ -264,7 +268,7 @@ func (r *remote) exists(ctx context.Context, desc ocispec.Descriptor) (bool, err
 }
 
 func (r *remote) tags(ctx context.Context) (tags []string, err error) {
-	err = r.try(ctx, func() error {
+	err = r.requests().try(ctx, func() error {
 		tags = nil
 		return r.classify(r.oras.Tags(ctx, "", func(page []string) error {
 			if tags = append(tags, page...); len(tags) > maxTags {
@@ -278,7 +282,7 @@ func (r *remote) tags(ctx context.Context) (tags []string, err error) {
 }
 
 func (r *remote) putBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
-	return r.try(ctx, func() error {
+	return r.transfers().try(ctx, func() error {
 		rc, err := open()
 		if err != nil {
 			return err
@@ -289,7 +293,7 @@ func (r *remote) putBlob(ctx context.Context, desc ocispec.Descriptor, open func
 }
 
 func (r *remote) putManifest(ctx context.Context, desc ocispec.Descriptor, body []byte, tag string) error {
-	return r.try(ctx, func() error {
+	return r.requests().try(ctx, func() error {
 		if tag == "" {
 			return r.classify(r.oras.Manifests().Push(ctx, desc, bytes.NewReader(body)))
 		}

@@ -24,7 +24,7 @@ func (r *remote) blob(ctx context.Context, desc ocispec.Descriptor, off, n int64
 			}
 			return r.getRange(ctx, desc, off, n)
 		},
-		retry: r.retrier(),
+		retry: r.transfers(),
 	}, nil
 }
 
