@@ -23,14 +23,42 @@ const maxDoc = 64 << 20
 func (b *builder) uncompressDocs(t *tree.Tree) error {
 	workers := new(errgroup.Group)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
-	for _, root := range []string{"/usr/share/man", "/usr/share/doc", "/usr/share/info"} {
+	for _, root := range docDirs {
 		if dir := t.Lookup(root); dir != nil {
 			if err := b.uncompressDir(workers, root, dir); err != nil {
 				return err
 			}
 		}
 	}
+	// update-alternatives(1) leads to manual pages through links of its own.
+	if alternatives := t.Lookup("/etc/alternatives"); alternatives != nil {
+		for _, c := range append([]*tree.Node(nil), alternatives.Children...) {
+			if c.IsSymlink() && path.Ext(c.Name) == ".gz" && inDocs(c.Target) {
+				unpackLink(alternatives, c)
+			}
+		}
+	}
 	return workers.Wait()
+}
+
+// docDirs are where packages keep compressed documentation.
+var docDirs = []string{"/usr/share/man", "/usr/share/doc", "/usr/share/info"}
+
+func inDocs(target string) bool {
+	for _, dir := range docDirs {
+		if strings.HasPrefix(target, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// unpackLink makes a link to a compressed file one to the plain file.
+func unpackLink(dir, c *tree.Node) {
+	if plain, ok := strings.CutSuffix(c.Target, ".gz"); ok {
+		c.Target, c.Size = plain, uint64(len(plain))
+	}
+	rename(dir, c)
 }
 
 func (b *builder) uncompressDir(workers *errgroup.Group, at string, dir *tree.Node) error {
@@ -41,12 +69,8 @@ func (b *builder) uncompressDir(workers *errgroup.Group, at string, dir *tree.No
 				return err
 			}
 		case path.Ext(c.Name) != ".gz":
-		case c.Inode().IsSymlink():
-			n := c.Inode()
-			if plain, ok := strings.CutSuffix(n.Target, ".gz"); ok {
-				n.Target, n.Size = plain, uint64(len(plain))
-			}
-			rename(dir, c)
+		case c.IsSymlink():
+			unpackLink(dir, c)
 		case c.Inode().IsRegular():
 			rename(dir, c)
 			if c.HardLink == nil { // every inode once

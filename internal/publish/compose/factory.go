@@ -13,6 +13,10 @@ const (
 	factoryLines = "/usr/lib/tmpfiles.d/zz-ashlar-var.conf"
 )
 
+// current are files in /var that are made from the image alone. A machine has
+// links to the copy, so that it sees its own release's.
+var current = map[string]bool{"/var/lib/systemd/catalog/database": true}
+
 // makeFactory moves what is in /var to the factory copy and writes the
 // tmpfiles.d(5) lines that put it back on a machine whose /var lacks it. Modes
 // and owners apply when something is made (the colon), never again, so what
@@ -63,8 +67,12 @@ func factoryDir(lines *strings.Builder, at string, dir, copies *tree.Node, decla
 			}
 		case n.Mode&tree.TypeMask == tree.TypeRegular:
 			copies.Add(c)
-			if !declared[p] {
-				fmt.Fprintf(lines, "C %s :%04o :%d :%d - %s\n", quoted, n.Mode&tree.PermMask, n.UID, n.GID, tmpfilesPath(factoryVar+strings.TrimPrefix(p, "/var")))
+			source := tmpfilesPath(factoryVar + strings.TrimPrefix(p, "/var"))
+			switch {
+			case current[p]:
+				fmt.Fprintf(lines, "L+ %s - - - - %s\n", quoted, source)
+			case !declared[p]:
+				fmt.Fprintf(lines, "C %s :%04o :%d :%d - %s\n", quoted, n.Mode&tree.PermMask, n.UID, n.GID, source)
 			}
 		default:
 			return fmt.Errorf("%q is neither file, directory nor link: it cannot be in a factory copy", p)

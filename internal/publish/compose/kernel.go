@@ -13,7 +13,7 @@ import (
 func (b *builder) placeKernel(t *tree.Tree) error {
 	if boot := t.Lookup("/boot"); boot != nil && boot.IsDir() {
 		for _, c := range append([]*tree.Node(nil), boot.Children...) {
-			for prefix, name := range map[string]string{"vmlinuz-": "vmlinuz", "config-": "config", "System.map-": "System.map"} {
+			for prefix, name := range map[string]string{"vmlinuz-": "vmlinuz", "config-": "config"} {
 				version, ok := strings.CutPrefix(c.Name, prefix)
 				if !ok || t.Lookup("/usr/lib/modules/"+version) == nil {
 					continue

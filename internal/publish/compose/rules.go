@@ -73,7 +73,8 @@ func dropCompiledPython(dir *tree.Node) {
 // /etc what the image already has, keep copies of a package database that
 // cannot change, or install a boot loader beside the agent.
 var maskedUnits = []string{
-	"systemd-update-done.service", "ldconfig.service", "systemd-hwdb-update.service", "systemd-boot-update.service",
+	"systemd-update-done.service", "ldconfig.service", "systemd-hwdb-update.service",
+	"systemd-journal-catalog-update.service", "systemd-boot-update.service",
 	"dpkg-db-backup.timer", "apt-daily.timer", "apt-daily-upgrade.timer",
 }
 
@@ -118,6 +119,13 @@ func (b *builder) layOutRoot(t *tree.Tree) error {
 			return fmt.Errorf("%q: %w", m.path, err)
 		}
 		dir.Mode, dir.UID, dir.GID = tree.TypeDir|m.mode, 0, 0
+	}
+	// systemd's home.conf makes /home and /srv directories; here they are links.
+	remove(t, "/usr/lib/tmpfiles.d/home.conf")
+	// As old as /usr, so /etc is never in need of an update (ConditionNeedsUpdate
+	// in systemd.unit(5)): nothing is generated into it at boot.
+	if err := b.putFile(t, "/etc/.updated", 0o644, nil); err != nil {
+		return err
 	}
 	// An empty machine-id is not a first boot (machine-id(5)): systemd fills it
 	// in, and does not run its presets over what the image has switched.

@@ -18,13 +18,14 @@ var unitDirs = []string{"/etc/systemd/system", "/usr/local/lib/systemd/system", 
 // /etc/systemd/system, from what the units' [Install] sections say.
 func (b *builder) setServices(t *tree.Tree) error {
 	s := b.o.Recipe.Services
-	for _, unit := range s.Disabled {
-		disable(t, unit)
-	}
 	for _, unit := range append(b.agentUnits(t), s.Enabled...) {
 		if err := b.enable(t, unit, make(map[string]bool)); err != nil {
 			return err
 		}
+	}
+	// After enabling, because a unit may bring others with it (Also=).
+	for _, unit := range s.Disabled {
+		disable(t, unit)
 	}
 	for _, unit := range s.Masked {
 		disable(t, unit)
