@@ -38,6 +38,13 @@ func TestPublishedToARealRegistry(t *testing.T) {
 	}
 	f.checkRelease(t, remote, "stable")
 	f.checkRelease(t, remote, "1.0.0")
+	// This registry has no referrers API: the list is under a tag, which is no release.
+	if list := "sha256-" + strings.TrimPrefix(f.imageDigest, "sha256:"); !slices.Contains(tags, list) {
+		t.Errorf("tags %q lack %q", tags, list)
+	}
+	if tag, err := remote.SoleRelease(ctx, ""); err != nil || tag != "1.0.0" {
+		t.Errorf("the only release: %q, %v", tag, err)
+	}
 
 	again, err := Copy(ctx, f.layout.Repository(), remote, "stable", "stable", nil)
 	must(t, err)

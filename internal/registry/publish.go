@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/progress"
@@ -52,7 +55,7 @@ func PlanPublish(ctx context.Context, o PublishOptions) (*PublishPlan, error) {
 			return nil, err
 		}
 	}
-	tag, err := soleRelease(ctx, o.From, o.Tag)
+	tag, err := o.From.SoleRelease(ctx, o.Tag)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +76,8 @@ func PlanPublish(ctx context.Context, o PublishOptions) (*PublishPlan, error) {
 	return plan, plan.checkChannel(ctx, o.AllowOlder)
 }
 
-// soleRelease is tag, or else a tag of the only release in r.
-func soleRelease(ctx context.Context, r *Repository, tag string) (string, error) {
+// SoleRelease is tag, or else, where that is empty, a tag of the only release in r.
+func (r *Repository) SoleRelease(ctx context.Context, tag string) (string, error) {
 	if tag != "" {
 		return tag, nil
 	}
@@ -82,15 +85,15 @@ func soleRelease(ctx context.Context, r *Repository, tag string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	releases := map[string]string{} // by digest
+	// Registries without a referrers API keep their lists under such tags.
+	tags = slices.DeleteFunc(tags, func(t string) bool { return strings.HasPrefix(t, "sha256-") })
+	releases := map[digest.Digest]bool{}
 	for _, t := range tags {
 		desc, err := r.Resolve(ctx, t)
 		if err != nil {
 			return "", err
 		}
-		if _, ok := releases[desc.Digest.String()]; !ok {
-			releases[desc.Digest.String()] = t
-		}
+		releases[desc.Digest] = true
 	}
 	switch len(releases) {
 	case 0:
