@@ -47,7 +47,8 @@ release last, so that machines see the old release or the whole new one.
 
 REPOSITORY is HOST/PATH, or oci:DIR for a directory. Where OUT holds several
 releases, name one by its tag. Credentials are those of "podman login" or
-"docker login". Loopback addresses are reached by plain HTTP, all others by TLS.
+"docker login". Loopback addresses are reached by plain HTTP, all others by TLS
+unless the name begins with http://.
 
 Refused: a version that is published with other content, a channel of another
 image, and a version older than the channel's unless --allow-older is given.`,
@@ -72,13 +73,11 @@ image, and a version older than the channel's unless --allow-older is given.`,
 }
 
 func runPublish(ctx context.Context, opts publishOptions, g *globals) error {
-	options := repositoryOptions()
-	from, tag, err := registry.Open(opts.out, options)
+	from, tag, err := openRepository(opts.out)
 	if err != nil {
 		return err
 	}
-	options.Create = true
-	to, toTag, err := registry.Open(opts.repository, options)
+	to, toTag, err := openTarget(opts.repository)
 	if err != nil {
 		return err
 	}

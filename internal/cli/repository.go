@@ -24,7 +24,17 @@ func repositoryOptions() registry.Options {
 // name is the word for a host that speaks plain HTTP; nothing is taken to do so
 // by itself but the loopback.
 func openRepository(ref string) (*registry.Repository, string, error) {
+	return openRepositoryWith(ref, repositoryOptions())
+}
+
+// openTarget is openRepository for what is written to: "oci:DIR" is made where it is missing.
+func openTarget(ref string) (*registry.Repository, string, error) {
 	options := repositoryOptions()
+	options.Create = true
+	return openRepositoryWith(ref, options)
+}
+
+func openRepositoryWith(ref string, options registry.Options) (*registry.Repository, string, error) {
 	name, plain := strings.CutPrefix(ref, "http://")
 	options.PlainHTTP = plain
 	return registry.Open(name, options)
