@@ -15,6 +15,15 @@ import (
 // swordfish is bcrypt of "swordfish".
 const swordfish = "$2b$04$3HQr7GhyqMyfP0t1dVquZOi6aIZKtiqvX5RY677zH.42R9mwqTpkK"
 
+// passwordFile writes what `podman login` does.
+func passwordFile(t *testing.T, host, user, password string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "auth.json")
+	secret := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	must(t, os.WriteFile(name, []byte(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, secret)), 0o600))
+	return name
+}
+
 // TestCredentials: a real registry that wants a password gets it from the file
 // that `podman login` writes, and nothing is tried over and over without one.
 func TestCredentials(t *testing.T) {
@@ -25,9 +34,7 @@ func TestCredentials(t *testing.T) {
 	address := startDockerRegistry(t, fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", passwords))
 	f := newFixture(t, "1.0.0", 1000).written(t, "", "stable")
 
-	authFile := filepath.Join(dir, "auth.json")
-	must(t, os.WriteFile(authFile, []byte(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, address,
-		base64.StdEncoding.EncodeToString([]byte("publisher:swordfish")))), 0o600))
+	authFile := passwordFile(t, address, "publisher", "swordfish")
 	with, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{filepath.Join(dir, "missing.json"), authFile}})
 	must(t, err)
 	_, err = Copy(ctx, f.layout.Repository(), with, "stable", "stable", nil)
@@ -44,9 +51,7 @@ func TestCredentials(t *testing.T) {
 	if _, err := Copy(ctx, f.layout.Repository(), without, "stable", "stable", nil); !errors.As(err, &login) {
 		t.Errorf("pushed without a password: %v", err)
 	}
-	must(t, os.WriteFile(authFile, []byte(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, address,
-		base64.StdEncoding.EncodeToString([]byte("publisher:wrong")))), 0o600))
-	wrong, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{authFile}})
+	wrong, _, err := Open(address+"/acme/server", Options{CredentialFiles: []string{passwordFile(t, address, "publisher", "wrong")}})
 	must(t, err)
 	if _, err := wrong.ReadRelease(ctx, "stable"); !errors.As(err, &login) || !strings.Contains(err.Error(), "401") {
 		t.Errorf("with a wrong password: %v", err)

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -119,8 +120,9 @@ func (e *LoginError) Hint() string { return "podman login " + e.Host }
 // that a password would cure.
 func (r *remote) classify(err error) error {
 	var (
-		status *errcode.ErrorResponse
-		netErr *url.Error // every failure below HTTP, and refused redirects
+		status  *errcode.ErrorResponse
+		netErr  *url.Error // every failure below HTTP
+		certErr *tls.CertificateVerificationError
 	)
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -131,10 +133,28 @@ func (r *remote) classify(err error) error {
 		return &LoginError{Host: r.ref.Registry, err: err}
 	case errors.As(err, &status):
 		return statusClass(err, status.StatusCode, "")
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return &PlainHTTPError{Name: r.ref.Registry + "/" + r.ref.Repository, err: err}
+	case errors.As(err, &certErr), errors.Is(err, errRedirect):
+		return err
 	case errors.As(err, &netErr) && netErr.Err != nil:
 		return &transient{err: netErr.Err}
 	}
 	return err
+}
+
+// A PlainHTTPError says that a registry answers to TLS with plain HTTP.
+type PlainHTTPError struct {
+	Name string
+	err  error
+}
+
+func (e *PlainHTTPError) Error() string { return e.err.Error() }
+func (e *PlainHTTPError) Unwrap() error { return e.err }
+
+// Hint says how to go without TLS.
+func (e *PlainHTTPError) Hint() string {
+	return fmt.Sprintf("if it may be reached without TLS, name it http://%s", e.Name)
 }
 
 func statusClass(err error, status int, retryAfter string) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 )
 
+var errRedirect = errors.New("the server redirects")
+
 // newHTTPClient makes a client whose connections are kept and shared, at most
 // o.Connections to a host. HTTP/2 is off: it would put all transfers on one TCP
 // connection, and a stall of one could not be told from a stall of all.
@@ -37,10 +39,10 @@ func newHTTPClient(o Options) *http.Client {
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) >= 10 {
-				return errors.New("the server redirects more than 10 times")
+				return fmt.Errorf("%w more than 10 times", errRedirect)
 			}
 			if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-				return fmt.Errorf("the server redirects from https to %q", req.URL.Scheme)
+				return fmt.Errorf("%w from https to %q", errRedirect, req.URL.Scheme)
 			}
 			return nil
 		},
