@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -115,11 +116,14 @@ type published struct {
 // openPublished reads a release, its image and its software list. The streams
 // are checked against the document at their ends, so all are read whole first.
 func openPublished(ctx context.Context, ref string) (*published, error) {
-	repo, tag, err := registry.Open(ref, repositoryOptions())
+	repo, tag, err := openRepository(ref)
 	if err != nil {
 		return nil, err
 	}
-	if tag, err = soleTag(ctx, repo, tag); err != nil {
+	var refused *registry.RefusedError
+	if tag, err = repo.SoleRelease(ctx, tag); errors.As(err, &refused) {
+		return nil, &codeError{exitUsage, err} // several releases, and none is named
+	} else if err != nil {
 		return nil, err
 	}
 	rel, err := repo.ReadRelease(ctx, tag)
@@ -178,7 +182,7 @@ func printInspect(w io.Writer, a inspectAnswer) error {
 	doc, t := a.Document, tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	root := doc.Root()
-	row("release", "%s %s for %s, %s, from %s:%s", doc.Name, doc.Version, doc.Architecture, doc.Created, a.Repository, a.Tag)
+	row("release", "%s %s for %s, %s, from %s:%s", doc.Name, doc.Version, doc.Architecture, doc.Created, a.Repository, printable(a.Tag))
 	row("document", "%s, not signed", a.Release)
 	row("image", "%s, %s", root.Digest, formatBytes(root.Size))
 	row("files", "%d; %d objects, %s", a.FileCount, root.Objects, formatBytes(root.Bytes))

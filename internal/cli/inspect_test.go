@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +157,19 @@ func TestInspect(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
+	}
+
+	// The same through a registry.
+	server, err := registry.NewServer(dir, registry.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening := httptest.NewServer(server)
+	defer listening.Close()
+	address := strings.TrimPrefix(listening.URL, "http://") + "/acme/server"
+	served, stderr, code := ashlar(t, "inspect", address)
+	if code != 0 || served != strings.Replace(out, "oci:"+dir, address, 1) {
+		t.Errorf("exit code %d, %s%s", code, served, stderr)
 	}
 
 	if out, _, _ = ashlar(t, "inspect", "--packages", dir); out != "dash    0.5.12-12  amd64\npodman  5.4.2      amd64\n" {
