@@ -50,7 +50,7 @@ const (
 const (
 	maxOCIJSON   = 8 << 20 // bytes of an index, a manifest or a config
 	maxOCILayers = 512
-	maxOCINested = 3 // indexes above the manifest
+	maxOCINested = 3 // manifests on the way: an index, an index in it, the image
 )
 
 // flattenOCI reads an OCI image and applies its layers, lowest first, as a
