@@ -5,6 +5,7 @@ import (
 	"debug/pe"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -50,8 +51,8 @@ func ReadUKI(path string) (*UKI, error) {
 	return u, nil
 }
 
-func readUKI(f *os.File) (*UKI, error) {
-	p, err := pe.NewFile(f)
+func readUKI(r io.ReaderAt) (*UKI, error) {
+	p, err := pe.NewFile(r)
 	if err != nil {
 		return nil, err
 	}

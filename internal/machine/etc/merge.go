@@ -22,6 +22,9 @@ func Merge(o MergeOptions) (*Report, error) {
 	if err := apply(o.OutUpper, root); err != nil {
 		return nil, fmt.Errorf("merging /etc: %w", err)
 	}
+	if err := syncFS(o.OutUpper); err != nil {
+		return nil, fmt.Errorf("merging /etc: %w", err)
+	}
 	return report, nil
 }
 
@@ -75,9 +78,11 @@ func apply(dir string, root *entry) error {
 	if err := w.writeChildren(dir, root); err != nil {
 		return err
 	}
-	if err := setMeta(dir, unix.S_IFDIR, root.meta); err != nil {
-		return err
-	}
+	return setMeta(dir, unix.S_IFDIR, root.meta)
+}
+
+// syncFS brings the merge to the disk at once, however many files it made.
+func syncFS(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -224,6 +224,20 @@ func TestMergeKeepsHardLinksOwnersTimesAndAttributes(t *testing.T) {
 	}
 }
 
+func TestMergeDoesWhatIsPlanned(t *testing.T) {
+	s := newScene(t, files{"a": "1", "b": "1", "c": "1"}, files{"a": "2", "b": "!"}, files{"a": "1", "b": "1", "c": "2"})
+	report, err := Merge(s.MergeOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, s.OutUpper), (files{"a": "2", "b": "!"}); !maps.Equal(got, want) {
+		t.Errorf("it made %q, want %q", got, want)
+	}
+	if len(report.Items) != 2 || len(report.Conflicts()) != 0 {
+		t.Errorf("it reports %+v", report)
+	}
+}
+
 func TestMergeRefuses(t *testing.T) {
 	t.Run("an output that is not empty", func(t *testing.T) {
 		s := newScene(t, files{}, files{"a": "1"}, files{})

@@ -173,6 +173,19 @@ func newScene(t testing.TB, base, mine, theirs files) *scene {
 	return s
 }
 
+// apply merges without the wait for the disk, which hundreds of merges would feel.
+func (s *scene) apply(t testing.TB) (out files) {
+	t.Helper()
+	root, _, err := plan(s.MergeOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := apply(s.OutUpper, root); err != nil {
+		t.Fatal(err)
+	}
+	return list(t, s.OutUpper)
+}
+
 // merge merges, and checks what holds for every merge: the preview says the
 // same and writes nothing, and the three inputs are untouched.
 func (s *scene) merge(t testing.TB) (out files, results map[string]Result) {
@@ -185,8 +198,11 @@ func (s *scene) merge(t testing.TB) (out files, results map[string]Result) {
 	if _, err := os.Lstat(s.OutUpper); !os.IsNotExist(err) {
 		t.Fatalf("Preview made %q", s.OutUpper)
 	}
-	report, err := Merge(s.MergeOptions)
+	root, report, err := plan(s.MergeOptions)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := apply(s.OutUpper, root); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := fmt.Sprint(*preview), fmt.Sprint(*report); a != b {
