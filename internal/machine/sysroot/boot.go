@@ -35,6 +35,7 @@ type boot struct {
 	start, step time.Time
 	params      parameters
 	loader      *loader
+	loaded      func() error // waits, once, for what every boot needs
 	disk        rootDisk
 	store       *store.Store
 	record      Record
@@ -118,33 +119,33 @@ func (b *boot) findDisk() error {
 		return err
 	}
 	defer events.close()
-
-	// What a boot always needs loads beside the drivers; efivarfs is waited for.
-	loaded := make(chan error, 1)
-	go func() { loaded <- b.loader.loadAll(always(b.loader.list)) }()
-	plug := &coldplug{sys: "/sys", seen: map[string]bool{}}
-	b.drivers(plug)
-	if err := <-loaded; err != nil {
-		return err
-	}
+	drivers := newDrivers(b.loader.list, "/sys")
+	b.background(drivers.everyBoot()) // who mounts waits for it
+	drivers.scan()
+	b.driver(drivers.next())
 	esp, err := b.readBootPartition()
 	if err != nil {
 		return err
 	}
 	for end := time.Now().Add(diskTimeout); ; {
-		b.drivers(plug)
 		disks := readDisks("/sys", "/dev")
 		b.disk, err = chooseRoot(disks, esp)
-		quiet := time.Until(end)
-		switch {
-		case err == nil && esp != "":
+		if err == nil && esp != "" {
 			return b.foundDisk()
-		case err != nil && !errors.Is(err, errNotYet):
-			return err
-		case err == nil:
-			quiet = settle
 		}
-		if events.wait(quiet) {
+		if err != nil && !errors.Is(err, errNotYet) {
+			return err
+		}
+		drivers.scan()
+		if name := drivers.next(); name != "" {
+			b.driver(name)
+			continue
+		}
+		wait := time.Until(end)
+		if err == nil {
+			wait = settle // another disk may still make the choice ambiguous
+		}
+		if events.wait(wait) {
 			continue
 		}
 		if err == nil {
@@ -154,10 +155,17 @@ func (b *boot) findDisk() error {
 	}
 }
 
-// drivers loads what newly found devices ask for. A driver that fails is not
-// the end: the disk may be behind another.
-func (b *boot) drivers(plug *coldplug) {
-	if err := b.loader.loadAll(plug.scan(b.loader.list)); err != nil {
+// background starts to load modules; b.loaded gives the outcome.
+func (b *boot) background(names []string) {
+	done := make(chan error, 1)
+	go func() { done <- b.loader.loadAll(names) }()
+	b.loaded = func() error { return <-done }
+}
+
+// driver loads a driver. One that fails is not the end: the disk may be behind
+// another.
+func (b *boot) driver(name string) {
+	if err := b.loader.load(name); err != nil {
 		say(levelDebug, err.Error())
 	}
 }
@@ -166,6 +174,9 @@ func (b *boot) drivers(plug *coldplug) {
 func (b *boot) readBootPartition() (string, error) {
 	if _, err := os.Stat("/sys/firmware/efi"); err != nil {
 		return "", nil // not booted by EFI
+	}
+	if err := b.loader.load("efivarfs"); err != nil {
+		return "", err
 	}
 	if err := unix.Mount("efivarfs", efivarsDir, "efivarfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 		return "", fmt.Errorf("mounting efivarfs: %w", err)
@@ -199,7 +210,8 @@ func (b *boot) mountRoot() error {
 	if err != nil {
 		return err
 	}
-	if err := b.loader.load(kind); err != nil {
+	// Digests come first: the file system keeps the implementation it finds.
+	if err := errors.Join(b.loaded(), b.loader.load(kind)); err != nil {
 		return err
 	}
 	if err := mountRoot(b.disk.root, kind, sysrootDir); err != nil {
@@ -255,6 +267,7 @@ func (b *boot) mountImage() error {
 // handOver leaves notes for systemd and the agent and becomes systemd.
 func (b *boot) handOver() error {
 	b.finish("prepare")
+	b.record.Modules = b.loader.times()
 	if err := writeUnits("/run/systemd/system", b.disk.espPartUUID); err != nil {
 		return err
 	}

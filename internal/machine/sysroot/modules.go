@@ -5,21 +5,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ashlar-os/ashlar/internal/image/modules"
 )
 
-// loader loads the modules of an initramfs, each once, what it needs first.
-// Modules that do not need one another load at the same time.
+// loader loads the modules of an initramfs, each once, what it needs first. It
+// may be used from several goroutines; who asks for a module that is being
+// loaded waits for it.
 type loader struct {
 	list   *modules.List
 	insert func(name string) error // finit_module(2)
 	mu     sync.Mutex
 	state  map[string]*loading
+	took   []Step
 }
 
 type loading struct {
@@ -53,37 +56,32 @@ func (l *loader) load(name string) error {
 				return
 			}
 		}
+		start := time.Now()
 		if err := l.insert(name); err != nil {
 			s.err = fmt.Errorf("module %q: %w", name, err)
+			return
 		}
+		l.mu.Lock()
+		l.took = append(l.took, Step{name, time.Since(start).Milliseconds()})
+		l.mu.Unlock()
 	})
 	return s.err
 }
 
-// loadAll loads several modules at once and returns all failures.
+// loadAll loads several modules and returns all failures.
 func (l *loader) loadAll(names []string) error {
-	errs := make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = l.load(name)
-		}()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, l.load(name))
 	}
-	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// always lists what is loaded at every boot.
-func always(list *modules.List) []string {
-	var names []string
-	for _, m := range list.Modules {
-		if m.When == modules.Always {
-			names = append(names, m.Name)
-		}
-	}
-	return names
+// times lists what was loaded so far and how long the kernel took for each.
+func (l *loader) times() []Step {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.took)
 }
 
 // readList reads the list of modules that the initramfs carries.
@@ -96,52 +94,23 @@ func readList(path string) (*modules.List, error) {
 	return modules.Parse(f)
 }
 
-// insertModule gives a module of the initramfs to the kernel.
+// insertModule gives a module of the initramfs to the kernel. Drivers that are
+// not known to be quick look for their devices in the kernel's own time, so
+// that one slow controller does not hold up the disk on another; what they
+// find is announced.
 func insertModule(name string) error {
 	f, err := os.Open(filepath.Join(modules.Dir, name+".ko"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
+	parameters := "async_probe=1"
+	if slices.Contains(quick, name) {
+		parameters = ""
+	}
+	err = unix.FinitModule(int(f.Fd()), parameters, 0)
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
 	return err
-}
-
-// buses are where devices announce what drives them. Looking only here is
-// much quicker than walking /sys/devices.
-var buses = []string{"pci", "virtio", "scsi", "usb", "vmbus", "xen", "mmc", "acpi", "platform"}
-
-// coldplug finds the modules for devices that are there.
-type coldplug struct {
-	sys  string
-	seen map[string]bool // modaliases
-}
-
-// scan returns the modules for devices that appeared since the last scan.
-func (c *coldplug) scan(list *modules.List) []string {
-	var names []string
-	look := func(path string) {
-		b, err := os.ReadFile(path)
-		alias := strings.TrimSpace(string(b))
-		if err != nil || alias == "" || c.seen[alias] {
-			return
-		}
-		c.seen[alias] = true
-		names = append(names, list.Match(alias)...)
-	}
-	look(filepath.Join(c.sys, "devices/system/cpu/modalias"))
-	for _, bus := range buses {
-		dir := filepath.Join(c.sys, "bus", bus, "devices")
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue // this machine has no such bus
-		}
-		for _, e := range entries {
-			look(filepath.Join(dir, e.Name(), "modalias"))
-		}
-	}
-	return names
 }

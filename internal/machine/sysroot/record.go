@@ -38,6 +38,7 @@ type Record struct {
 	KernelMS     int64         `json:"kernel_ms"`   // from the kernel's start to this process
 	InitMS       int64         `json:"init_ms"`     // from there to systemd
 	Steps        []Step        `json:"steps"`
+	Modules      []Step        `json:"modules"` // in the order in which they were loaded
 }
 
 // Step is a part of the boot and the time that it took.

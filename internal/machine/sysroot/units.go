@@ -27,18 +27,28 @@ Description=EFI system partition, mounted when it is used
 Where=/efi
 TimeoutIdleSec=60
 `
+	// The image's loop device keeps /sysroot in use until the end, so stopping
+	// it can only fail. Left alone it is what systemd-shutdown makes read-only
+	// last, and the file system is clean.
+	sysrootMount = `# Written by ashlar-init at every boot.
+[Unit]
+DefaultDependencies=no
+`
 )
 
 // writeUnits writes the units that only this boot can know into dir, which
 // systemd reads from /run.
 func writeUnits(dir, esp string) error {
 	wants := filepath.Join(dir, "local-fs.target.wants")
-	if err := os.MkdirAll(wants, 0o755); err != nil {
-		return fmt.Errorf("writing units: %w", err)
+	for _, d := range []string{wants, filepath.Join(dir, "sysroot.mount.d")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("writing units: %w", err)
+		}
 	}
 	for name, text := range map[string]string{
-		"efi.mount":     fmt.Sprintf(efiMount, esp),
-		"efi.automount": efiAutomount,
+		"efi.mount":                   fmt.Sprintf(efiMount, esp),
+		"efi.automount":               efiAutomount,
+		"sysroot.mount.d/ashlar.conf": sysrootMount,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("writing units: %w", err)
