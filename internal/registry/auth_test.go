@@ -41,8 +41,10 @@ func TestCredentials(t *testing.T) {
 	must(t, err)
 	f.checkRelease(t, with, "stable")
 
-	start := time.Now()
-	without, _, err := Open(address+"/acme/server", Options{})
+	without, _, err := Open(address+"/acme/server", Options{Backoff: func(int) time.Duration {
+		t.Error("tried again without a password")
+		return 0
+	}})
 	must(t, err)
 	var login *LoginError
 	if _, err := without.ReadRelease(ctx, "stable"); !errors.As(err, &login) || login.Hint() != "podman login "+address {
@@ -55,9 +57,6 @@ func TestCredentials(t *testing.T) {
 	must(t, err)
 	if _, err := wrong.ReadRelease(ctx, "stable"); !errors.As(err, &login) || !strings.Contains(err.Error(), "401") {
 		t.Errorf("with a wrong password: %v", err)
-	}
-	if time.Since(start) > 5*time.Second {
-		t.Errorf("it took %s to be refused", time.Since(start))
 	}
 
 	must(t, os.WriteFile(authFile, []byte("{"), 0o600))

@@ -66,13 +66,16 @@ func cut(w http.ResponseWriter, resp *http.Response, n int64) {
 	panic(http.ErrAbortHandler)
 }
 
+// patient is a stall that no test waits for, however busy the machine.
+const patient = 30 * time.Second
+
 // served is a release behind our own server.
-func served(t *testing.T) (f *fixture, address string, rel func(proxied string) *Release) {
+func served(t *testing.T) (f *fixture, address string, rel func(proxied string, stall time.Duration) *Release) {
 	f = newFixture(t, "1.0.0", 3<<20).written(t, "", "stable")
 	_, address = startServer(t, f.dir, ServerOptions{})
-	return f, address, func(proxied string) *Release {
+	return f, address, func(proxied string, stall time.Duration) *Release {
 		t.Helper()
-		r, _, err := Open(proxied+"/a", Options{Stall: 300 * time.Millisecond, Retries: 4, Backoff: func(int) time.Duration { return time.Millisecond }})
+		r, _, err := Open(proxied+"/a", Options{Stall: stall, Retries: 4, Backoff: func(int) time.Duration { return time.Millisecond }})
 		must(t, err)
 		// The document comes straight from the server: the fault is for the pack.
 		direct, err := openTest(t, address+"/a").ReadRelease(context.Background(), "stable")
@@ -100,7 +103,7 @@ func TestFetchResumesAfterCuts(t *testing.T) {
 		mu.Unlock()
 		cut(w, resp, 1_000_000) // each answer, so that four are needed
 	})
-	got, err := readAll(rel(proxied).OpenPack(context.Background()))
+	got, err := readAll(rel(proxied, patient).OpenPack(context.Background()))
 	if err != nil || !bytes.Equal(got, f.pack) {
 		t.Fatalf("got %d bytes, %v; want %d", len(got), err, len(f.pack))
 	}
@@ -121,7 +124,7 @@ func TestRangesResumeInside(t *testing.T) {
 		pass(w, resp)
 		io.Copy(w, resp.Body)
 	})
-	release := rel(proxied)
+	release := rel(proxied, patient)
 	ranges := []Range{{0, 1}, {100, 400_000}, {int64(len(f.pack)) - 7, 7}, {500_000, 1_500_000}, {2_000_000, 65_536}}
 	var mu sync.Mutex
 	got := make([][]byte, len(ranges))
@@ -152,9 +155,9 @@ func TestStallIsACut(t *testing.T) {
 		}
 		io.Copy(w, resp.Body)
 	})
-	got, err := readAll(rel(proxied).OpenPack(context.Background()))
-	if err != nil || !bytes.Equal(got, f.pack) || requests.Load() != 2 {
-		t.Errorf("got %d bytes after %d requests, %v; want %d after 2", len(got), requests.Load(), err, len(f.pack))
+	got, err := readAll(rel(proxied, time.Second).OpenPack(context.Background()))
+	if err != nil || !bytes.Equal(got, f.pack) || requests.Load() < 2 {
+		t.Errorf("got %d bytes after %d requests, %v; want %d after a second one", len(got), requests.Load(), err, len(f.pack))
 	}
 }
 
@@ -163,7 +166,7 @@ func TestRetriesAreBounded(t *testing.T) {
 	proxied, requests := startProxy(t, address, func(n int64, w http.ResponseWriter, r *http.Request, resp *http.Response) {
 		cut(w, resp, 1) // progress, but too little to count
 	})
-	_, err := readAll(rel(proxied).OpenPack(context.Background()))
+	_, err := readAll(rel(proxied, patient).OpenPack(context.Background()))
 	if !errors.Is(err, io.ErrUnexpectedEOF) || requests.Load() != 5 || !strings.Contains(err.Error(), "tried 5 times") {
 		t.Errorf("%d requests, %v; want 5", requests.Load(), err)
 	}
@@ -177,7 +180,7 @@ func TestCancelEndsRetrying(t *testing.T) {
 		cancel(why)
 		cut(w, resp, 1)
 	})
-	if _, err := readAll(rel(proxied).OpenPack(ctx)); !errors.Is(err, why) && !errors.Is(err, context.Canceled) {
+	if _, err := readAll(rel(proxied, patient).OpenPack(ctx)); !errors.Is(err, why) && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -194,7 +197,7 @@ func TestBusyServerIsAskedAgain(t *testing.T) {
 			pass(w, resp)
 			io.Copy(w, resp.Body)
 		})
-		got, err := readAll(rel(proxied).OpenPack(context.Background()))
+		got, err := readAll(rel(proxied, patient).OpenPack(context.Background()))
 		if err != nil || !bytes.Equal(got, f.pack) || requests.Load() != 3 {
 			t.Errorf("%d: got %d bytes after %d requests, %v", status, len(got), requests.Load(), err)
 		}
@@ -282,7 +285,7 @@ func TestWrongAnswers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			proxied, requests := startProxy(t, address, c.f)
-			got, err := c.read(context.Background(), rel(proxied))
+			got, err := c.read(context.Background(), rel(proxied, patient))
 			switch {
 			case c.want == "":
 				if err != nil || !bytes.Contains(f.pack, got) || len(got) == 0 {

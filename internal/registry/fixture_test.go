@@ -174,7 +174,7 @@ func must(t testing.TB, err error) {
 // openTest opens ref with short pauses, so that faults take no time.
 func openTest(t testing.TB, ref string) *Repository {
 	t.Helper()
-	r, _, err := Open(ref, Options{Stall: 2 * time.Second, Backoff: func(int) time.Duration { return time.Millisecond }})
+	r, _, err := Open(ref, Options{Stall: patient, Backoff: func(int) time.Duration { return time.Millisecond }})
 	must(t, err)
 	return r
 }

@@ -20,7 +20,7 @@ import (
 type ServerOptions struct {
 	// Repository is the only name to serve under; empty: every valid name.
 	Repository string
-	// Log is called after each request; nil: not.
+	// Log is called after each request, before it is counted; nil: not.
 	Log func(LogEntry)
 }
 
@@ -78,14 +78,17 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	counted := &countingWriter{ResponseWriter: w, head: r.Method == http.MethodHead, status: http.StatusOK}
+	s.counts.begin()
+	defer func() { // also when the answer is broken off by a panic, as net/http does it
+		defer s.counts.end(r, counted)
+		if s.options.Log != nil {
+			s.options.Log(LogEntry{
+				Method: r.Method, Path: r.URL.Path, Range: r.Header.Get("Range"), Agent: r.UserAgent(),
+				Status: counted.status, Bytes: counted.bytes, Duration: time.Since(start),
+			})
+		}
+	}()
 	s.route(counted, r)
-	s.counts.add(r, counted)
-	if s.options.Log != nil {
-		s.options.Log(LogEntry{
-			Method: r.Method, Path: r.URL.Path, Range: r.Header.Get("Range"), Agent: r.UserAgent(),
-			Status: counted.status, Bytes: counted.bytes, Duration: time.Since(start),
-		})
-	}
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {

@@ -28,30 +28,68 @@ type LogEntry struct {
 	Duration     time.Duration
 }
 
+// counts are the Stats so far, and how many requests are being answered.
 type counts struct {
-	mu    sync.Mutex
-	stats Stats
+	mu     sync.Mutex
+	stats  Stats
+	active int
+	idle   chan struct{} // closed when active falls to 0; nil while it is 0
 }
+
+// settle is how long Stats waits for answers on their way. A client has the
+// last byte a moment before it is counted here.
+const settle = time.Second
 
 // Stats returns the counts since the start or the last ResetStats.
 func (s *Server) Stats() Stats {
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	return s.counts.stats
+	c := &s.counts
+	c.settled()
+	defer c.mu.Unlock()
+	return c.stats
 }
 
 // ResetStats sets the counts to zero and returns what they were.
 func (s *Server) ResetStats() Stats {
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	old := s.counts.stats
-	s.counts.stats = Stats{}
+	c := &s.counts
+	c.settled()
+	defer c.mu.Unlock()
+	old := c.stats
+	c.stats = Stats{}
 	return old
 }
 
-func (c *counts) add(r *http.Request, w *countingWriter) {
+// settled waits until nothing is being answered, not longer than settle, and locks c.
+func (c *counts) settled() {
+	timeout := time.After(settle)
+	c.mu.Lock()
+	for c.active > 0 {
+		idle := c.idle
+		c.mu.Unlock()
+		select {
+		case <-idle:
+			c.mu.Lock()
+		case <-timeout:
+			c.mu.Lock()
+			return
+		}
+	}
+}
+
+func (c *counts) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.active++; c.active == 1 {
+		c.idle = make(chan struct{})
+	}
+}
+
+// end counts a request, answered or given up.
+func (c *counts) end(r *http.Request, w *countingWriter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active--; c.active == 0 {
+		close(c.idle)
+	}
 	c.stats.Requests++
 	c.stats.Bytes += w.bytes
 	if w.status == http.StatusPartialContent {
