@@ -51,6 +51,9 @@ func writeSBOM(r *Result, name, version string, created time.Time) ([]byte, erro
 	hashes := lockedHashes(r.Lock)
 	id, distro := distribution(r.OSRelease)
 	for _, p := range installed {
+		if p.Name == standInName {
+			continue // nobody's software: it has no content
+		}
 		sp := spdxPackage{
 			SPDXID: packageID(p), Name: p.Name, VersionInfo: p.Version, Supplier: supplier(p.Maintainer),
 			Homepage: homepage(p.Homepage), SourceInfo: "built from source package " + p.Source + " " + p.SourceVersion,

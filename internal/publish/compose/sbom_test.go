@@ -40,6 +40,10 @@ Version: 1:4.16.0-2~deb13u1
 Maintainer: A Person <a@example.org>
 Homepage: none
 
+Package: ashlar-initramfs
+Version: 1
+Architecture: all
+
 Package: gone
 Status: deinstall ok config-files
 Architecture: all
