@@ -15,6 +15,12 @@ import (
 // another hypervisor it can accept the machine and then die in the firmware.
 const machine = "q35"
 
+// kernelArguments are added to the boot file's by systemd-stub(7). On a busy
+// host emulated timers tick too seldom for the kernel, which counts them for
+// some 60 ms and then panics: "IO-APIC + timer doesn't work!". Under KVM it
+// leaves that check out by itself.
+const kernelArguments = "io.systemd.stub.kernel-cmdline-extra=no_timer_check"
+
 // arguments is QEMU's command line; it connects to the sockets named qmp and agent.
 func (vm *VM) arguments(sockets string) []string {
 	mach := machine
@@ -39,7 +45,7 @@ func (vm *VM) arguments(sockets string) []string {
 	if vm.Firmware.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
-	for _, value := range vm.credentials() {
+	for _, value := range append(vm.credentials(), kernelArguments) {
 		args = append(args, "-smbios", "type=11,value="+comma(value))
 	}
 	return append(args, vm.Args...)

@@ -121,7 +121,7 @@ func fetchObjects(ctx context.Context, rel *registry.Release, c *Content, report
 			}
 		}
 	}
-	report.Stage("Fetching objects", total, progress.Bytes)
+	report.Stage("fetching objects", total, progress.Bytes)
 	plan := index.Plan(nil, pack.PlanOptions{})
 	ranges := make([]registry.Range, len(plan))
 	for i, rg := range plan {

@@ -43,7 +43,7 @@ func (j *job) writeRoot(ctx context.Context) error {
 	if err := os.WriteFile(scriptPath, script.text.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("filling the root file system: %w", err)
 	}
-	j.progress.Stage("Writing objects", int64(script.files), progress.Items)
+	j.progress.Stage("writing the disk", int64(script.files), progress.Items)
 	var said bytes.Buffer
 	_, err = program.Run(ctx, program.Command{
 		Dir: j.work, Env: j.env(), Stdout: &lineCounter{each: script.lines(), report: j.progress}, Stderr: &said,
