@@ -30,6 +30,6 @@
 // # Cost
 //
 // Writing takes time and memory in proportion to the number of inodes: beside the
-// tree some 48 bytes for an inode, and a few for each extended attribute. The
+// tree 40 bytes for an inode and eight or less for each extended attribute. The
 // image goes to an io.Writer as it comes into being and is never whole in memory.
 package composefs

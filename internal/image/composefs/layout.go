@@ -48,7 +48,7 @@ func (in *inode) headSize() int64 {
 	return extendedSize
 }
 
-// image is a tree laid out. Beside the tree itself it keeps about 48 bytes for
+// image is a tree laid out. Beside the tree itself it keeps 40 bytes for
 // an inode; extended attributes and directory entries are made anew whenever
 // they are needed.
 type image struct {
@@ -131,9 +131,9 @@ func (im *image) findTargets() error {
 	return nil
 }
 
-// share finds out which extended attributes go into the shared table.
-func (im *image) share(attributes_ int) {
-	im.sharing = newSharing(attributes_)
+// share finds out which of about count extended attributes go into the shared table.
+func (im *image) share(count int) {
+	im.sharing = newSharing(count)
 	var s attributes
 	for _, look := range []func(*attribute){im.sharing.mark, im.sharing.count} {
 		for i := range im.inodes {

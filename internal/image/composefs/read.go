@@ -184,9 +184,6 @@ func (d *decoder) tree() (*tree.Node, error) {
 			return nil, fmt.Errorf("directory %q (inode %d): %w", dir.node.Name, dir.raw.ino, err)
 		}
 	}
-	if uint64(len(d.nodes)) != d.Inodes {
-		return nil, fmt.Errorf("it has %d inodes, its superblock says %d", len(d.nodes), d.Inodes)
-	}
 	for _, l := range d.links {
 		if int64(l.ino) >= int64(len(d.nodes)) || d.nids[l.ino] != l.nid || d.nodes[l.ino] == nil {
 			return nil, fmt.Errorf("%q leads to inode %d at %d, which no directory has first", l.node.Name, l.ino, l.nid*slotSize)
@@ -194,6 +191,9 @@ func (d *decoder) tree() (*tree.Node, error) {
 		if l.node.HardLink = d.nodes[l.ino]; l.node.HardLink.IsDir() {
 			return nil, fmt.Errorf("%q is a hard link to a directory", l.node.Name)
 		}
+	}
+	if uint64(len(d.nodes)) != d.Inodes {
+		return nil, fmt.Errorf("it has %d inodes, its superblock says %d", len(d.nodes), d.Inodes)
 	}
 	return root, nil
 }

@@ -112,6 +112,7 @@ func TestManyNames(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	tr := systemTree(100_000)
 	b.ReportAllocs()
+	b.ResetTimer()
 	for range b.N {
 		if err := Write(io.Discard, tr, Options{}); err != nil {
 			b.Fatal(err)
@@ -123,6 +124,7 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkMillion(b *testing.B) {
 	tr := systemTree(1_000_000)
 	b.ReportAllocs()
+	b.ResetTimer()
 	for range b.N {
 		if _, _, err := Digest(tr); err != nil {
 			b.Fatal(err)
@@ -137,6 +139,7 @@ func BenchmarkParseDump(b *testing.B) {
 	}
 	b.SetBytes(int64(text.Len()))
 	b.ReportAllocs()
+	b.ResetTimer()
 	for range b.N {
 		parse(b, text.String())
 	}
@@ -146,6 +149,7 @@ func BenchmarkRead(b *testing.B) {
 	image := write(b, systemTree(100_000), Options{})
 	b.SetBytes(int64(len(image)))
 	b.ReportAllocs()
+	b.ResetTimer()
 	for range b.N {
 		read(b, image)
 	}
