@@ -38,8 +38,8 @@ func (b *builder) addAgent(t *tree.Tree) error {
 			return err
 		}
 	}
-	if hasSSH(t) {
-		if err := b.putUnit(t, "ashlar-ssh-keys.service"); err != nil {
+	if needsHostKeys(t) {
+		if err := b.putUnit(t, hostKeysUnit); err != nil {
 			return err
 		}
 	}
@@ -63,17 +63,15 @@ func (b *builder) addAgent(t *tree.Tree) error {
 			return err
 		}
 	}
-	// The timer's own interval comes first in the list; an empty assignment
-	// takes it away (systemd.timer(5)).
-	interval := fmt.Sprintf("[Timer]\nOnUnitActiveSec=\nOnUnitActiveSec=%s\n", u.Interval)
+	interval := fmt.Sprintf("[Timer]\nOnUnitActiveSec=%s\n", u.Interval)
 	return b.putFile(t, "/usr/lib/systemd/system/ashlar-update.timer.d/interval.conf", 0o644, []byte(interval))
 }
 
 // agentUnits are the units of addAgent that are switched on.
 func (b *builder) agentUnits(t *tree.Tree) []string {
 	var list []string
-	if hasSSH(t) {
-		list = append(list, "ashlar-ssh-keys.service")
+	if _, n := findUnit(t, hostKeysUnit); n != nil {
+		list = append(list, hostKeysUnit)
 	}
 	if b.o.Agent.Ashlar != "" {
 		list = append(list, "ashlar-booted.service")
@@ -84,7 +82,14 @@ func (b *builder) agentUnits(t *tree.Tree) []string {
 	return list
 }
 
-func hasSSH(t *tree.Tree) bool { return follow(t, "/usr/sbin/sshd") != nil }
+// hostKeysUnit makes SSH host keys at the first boot, where OpenSSH's package
+// does not bring a unit for that (Debian's has sshd-keygen.service).
+const hostKeysUnit = "ashlar-ssh-keys.service"
+
+func needsHostKeys(t *tree.Tree) bool {
+	_, own := findUnit(t, "sshd-keygen.service")
+	return own == nil && follow(t, "/usr/sbin/sshd") != nil
+}
 
 func (b *builder) putUnit(t *tree.Tree, name string) error {
 	text, err := fs.ReadFile(unitFiles, path.Join("units", name))

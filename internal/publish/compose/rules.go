@@ -19,8 +19,12 @@ func (b *builder) dropVolatile(t *tree.Tree) error {
 	} {
 		removeChildren(t.Lookup(dir), nil)
 	}
-	for _, dir := range []string{"/var/log", "/var/cache"} {
-		keepDirectories(t.Lookup(dir))
+	keepDirectories(t.Lookup("/var/log"))
+	if cache := t.Lookup("/var/cache"); cache != nil {
+		removeChildren(cache, (*tree.Node).IsDir)
+		for _, c := range cache.Children {
+			removeChildren(c, nil)
+		}
 	}
 	for _, file := range []string{
 		"/etc/machine-id", "/var/lib/dbus/machine-id", "/var/lib/systemd/random-seed", "/etc/.pwd.lock",

@@ -70,8 +70,9 @@ func (r *Recipe) InputsDigest() string {
 		Base   Base
 		Kernel string
 	}{r.Base, r.Kernel.Package}
-	// Where the publisher keeps keys and directories is no part of it.
-	inputs.Base.Keys, inputs.Base.Path = "", ""
+	// Which mirror is near, and where the publisher keeps keys and
+	// directories, is no part of it.
+	inputs.Base.Mirror, inputs.Base.Keys, inputs.Base.Path = "", "", ""
 	inputs.Base.Repositories = append([]Repository(nil), r.Base.Repositories...)
 	for i := range inputs.Base.Repositories {
 		inputs.Base.Repositories[i].Keys = ""
