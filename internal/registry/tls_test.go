@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +20,7 @@ import (
 // redirect for blobs, as large registries do; everything else is own's.
 func front(t *testing.T, own http.Handler, redirect string) (address string, o Options) {
 	t.Helper()
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "machine" || password != "swordfish" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -30,6 +32,8 @@ func front(t *testing.T, own http.Handler, redirect string) (address string, o O
 		}
 		own.ServeHTTP(w, r)
 	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are wanted here
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
