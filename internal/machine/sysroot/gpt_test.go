@@ -1,0 +1,163 @@
+package sysroot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ashlar-os/ashlar/internal/program"
+)
+
+const (
+	espUUID  = "aaaaaaaa-1111-2222-3333-444444444444"
+	rootUUID = "bbbbbbbb-1111-2222-3333-444444444444"
+)
+
+// diskImage has a partition table that sfdisk wrote.
+func diskImage(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	script := "label: gpt\nsize=2048, type=" + typeESP + ", uuid=" + espUUID + ", name=esp\n" +
+		"size=2048, type=" + typeRoot + ", uuid=" + rootUUID + ", name=" + rootLabel + "\n"
+	if _, err := program.Run(context.Background(), program.Command{
+		Args: []string{"sfdisk", "-q", path}, Stdin: strings.NewReader(script),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func readImage(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// What sfdisk writes is read as sfdisk was told.
+func TestReadGPT(t *testing.T) {
+	got, err := readGPT(bytes.NewReader(readImage(t, diskImage(t))), 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []gptPartition{
+		{1, typeESP, espUUID, "esp"},
+		{2, typeRoot, rootUUID, rootLabel},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, want %+v", got, want)
+	}
+}
+
+func TestBadGPT(t *testing.T) {
+	good := readImage(t, diskImage(t))
+	for _, c := range []struct {
+		name, want string
+		edit       func(b []byte) []byte
+	}{
+		{"no GPT", "no GPT", func(b []byte) []byte { return make([]byte, len(b)) }},
+		{"short disk", "reading the partition table", func(b []byte) []byte { return b[:700] }},
+		{"table cut off", "reading the partition table", func(b []byte) []byte { return b[:2000] }},
+		{"header changed", "checksum", func(b []byte) []byte { b[512+60] ^= 1; return b }},
+		{"entry changed", "entries have the checksum", func(b []byte) []byte { b[1024+60] ^= 1; return b }},
+		{"header size", "says it has", func(b []byte) []byte { b[512+13] = 0xff; return b }},
+	} {
+		if _, err := readGPT(bytes.NewReader(c.edit(bytes.Clone(good))), 512); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", c.name, err, c.want)
+		}
+	}
+	if _, err := readGPT(bytes.NewReader(good), 0); err == nil {
+		t.Error("a disk without a sector size is read")
+	}
+}
+
+func FuzzGPT(f *testing.F) {
+	f.Add(readImage(f, diskImage(f))[:34*512])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := readGPT(bytes.NewReader(b), 512)
+		if err == nil && len(list) > maxGPTEntries {
+			t.Errorf("%d partitions", len(list))
+		}
+	})
+}
+
+func ashlarDisk(name, esp string) disk {
+	return disk{name, []gptPartition{{1, typeESP, esp, "esp"}, {2, typeRoot, rootUUID, rootLabel}}}
+}
+
+// The root is looked for on the disk that the boot came from and on no other.
+func TestChooseRoot(t *testing.T) {
+	const other = "cccccccc-1111-2222-3333-444444444444"
+	noRoot := disk{"vdc", []gptPartition{{1, typeESP, espUUID, "esp"}, {2, typeRoot, rootUUID, "debian"}}}
+	twoRoots := ashlarDisk("vdd", espUUID)
+	twoRoots.partitions = append(twoRoots.partitions, gptPartition{3, typeRoot, other, rootLabel})
+	for _, c := range []struct {
+		name  string
+		disks []disk
+		esp   string
+		root  string // or
+		err   string
+	}{
+		{"the only disk", []disk{ashlarDisk("vda", espUUID)}, espUUID, "/dev/vda2", ""},
+		{"second disk", []disk{ashlarDisk("vda", other), ashlarDisk("nvme0n1", espUUID)}, espUUID, "/dev/nvme0n1p2", ""},
+		{"only another Ashlar", []disk{ashlarDisk("vda", other)}, espUUID, "", errNotYet.Error()},
+		{"no disk", nil, espUUID, "", errNotYet.Error()},
+		{"a copy is plugged in", []disk{ashlarDisk("vda", espUUID), ashlarDisk("sda", espUUID)}, espUUID, "", "they are copies"},
+		{"no root on it", []disk{noRoot}, espUUID, "", "has no root partition"},
+		{"two roots on it", []disk{twoRoots}, espUUID, "", "two root partitions"},
+		{"unknown loader, one disk", []disk{noRoot, ashlarDisk("sda", espUUID)}, "", "/dev/sda2", ""},
+		{"unknown loader, two disks", []disk{ashlarDisk("vda", other), ashlarDisk("sda", espUUID)}, "", "", "could both be it"},
+	} {
+		got, err := chooseRoot(c.disks, c.esp)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: error is %v, want one with %q", c.name, err, c.err)
+			}
+			continue
+		}
+		if err != nil || got.root != c.root || got.espPartUUID != espUUID {
+			t.Errorf("%s: found %+v (%v), want %q", c.name, got, err, c.root)
+		}
+	}
+	if _, err := chooseRoot(nil, ""); !errors.Is(err, errNotYet) {
+		t.Errorf("no disk at all: %v", err)
+	}
+}
+
+// Disks come from sysfs; what has no size or no table is left out.
+func TestReadDisks(t *testing.T) {
+	sys, dev := t.TempDir(), t.TempDir()
+	for name, size := range map[string]string{"vda": "16384\n", "loop0": "0\n", "sr0": "100\n", "ram0": "100\n"} {
+		write(t, filepath.Join(sys, "block", name, "size"), size)
+		write(t, filepath.Join(sys, "block", name, "queue/logical_block_size"), "512\n")
+	}
+	write(t, filepath.Join(dev, "vda"), string(readImage(t, diskImage(t))))
+	write(t, filepath.Join(dev, "sr0"), "no table here")
+	disks := readDisks(sys, dev)
+	if len(disks) != 1 || disks[0].name != "vda" || len(disks[0].partitions) != 2 {
+		t.Errorf("found %+v", disks)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
