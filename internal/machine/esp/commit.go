@@ -42,9 +42,19 @@ func (p *ESP) commit(name string, r io.Reader, size int64) (Entry, error) {
 		return Entry{}, err
 	}
 	// foo.efi and foo+3.efi together would make a good boot end as a bad one
-	// (systemd issue 33504), so any form of the name is in the way.
-	if _, err := p.sole(name, ""); err != nil {
-		return Entry{}, err
+	// (systemd issue 33504), so any form of the name is in the way; but for a
+	// damaged file that the loader passes over, which nobody can boot.
+	for {
+		other, err := p.sole(name, "")
+		if err == nil {
+			break
+		}
+		if other == "" || p.read(other).Ignored == "" {
+			return Entry{}, err
+		}
+		if err := os.Remove(p.file(other)); err != nil {
+			return Entry{}, err
+		}
 	}
 	tmp := p.file(name + partial)
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -96,7 +106,7 @@ func writeExactly(path string, r io.Reader, size int64) error {
 }
 
 // sole checks that no file but the one named except has this entry's name in
-// any of its counted forms, and returns the one that has.
+// any of its counted forms; else it returns that file's name with ErrExists.
 func (p *ESP) sole(name, except string) (string, error) {
 	list, err := os.ReadDir(filepath.Join(p.Dir, linuxDir))
 	if err != nil {

@@ -183,6 +183,20 @@ func TestCommit(t *testing.T) {
 	}
 }
 
+func TestCommitReplacesWhatCannotBoot(t *testing.T) {
+	p := newESP(t)
+	e := stage(t, p, 1, "")
+	if err := os.Truncate(p.Path(e), 100); err != nil {
+		t.Fatal(err)
+	}
+	b := esptest.Release("server", "1", image(1))
+	e, err := p.Commit("1", image(1), bytes.NewReader(b), int64(len(b)))
+	if err != nil || e.Ignored != "" {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	assertFiles(t, p, e.File)
+}
+
 func assertFiles(t *testing.T, p *ESP, want ...string) {
 	t.Helper()
 	list, err := os.ReadDir(filepath.Join(p.Dir, linuxDir))
