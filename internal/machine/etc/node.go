@@ -48,7 +48,6 @@ const (
 )
 
 func (n *node) isDir() bool      { return n != nil && n.typ == unix.S_IFDIR }
-func (n *node) isRegular() bool  { return n != nil && n.typ == unix.S_IFREG }
 func (n *node) isWhiteout() bool { return n != nil && n.typ == unix.S_IFCHR && n.rdev == 0 }
 
 // read returns the node at path without following links, or nil when there is none.
