@@ -9,11 +9,9 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ashlar-os/ashlar/internal/image/tree"
-	"github.com/ashlar-os/ashlar/internal/image/verity"
 )
 
 // maxLine is more than a line within all other limits can have.
@@ -75,13 +73,6 @@ type directory struct {
 	// names is nil as long as the children come in order, which makes names
 	// that are there twice easy to see.
 	names map[string]bool
-}
-
-// link is a hard link whose target is looked up at the end.
-type link struct {
-	node   *tree.Node
-	target string
-	line   int
 }
 
 func (p *parser) fail(field string, err error) error { return &DumpError{p.line, field, err} }
@@ -176,21 +167,6 @@ func (p *parser) parse(line []byte) error {
 	return p.inode(n, &fields, rest)
 }
 
-// parseMode reads a mode. Of a hard link's only the file type matters.
-func parseMode(b []byte, isLink bool) (uint32, error) {
-	mode, err := parseUint(b, 8, 32)
-	if err != nil {
-		return 0, err
-	}
-	if entryKinds[mode>>12&15] == 0 {
-		return 0, fmt.Errorf("%q has no known file type", b)
-	}
-	if mode > 0xffff && !isLink {
-		return 0, fmt.Errorf("%q has more than 16 bits", b)
-	}
-	return uint32(mode), nil
-}
-
 // add puts n where path says. It returns n as a directory, when it is one.
 func (p *parser) add(path string, n *tree.Node) (*directory, error) {
 	isDir := n.Mode&tree.TypeMask == tree.TypeDir
@@ -249,23 +225,6 @@ func (d *directory) add(n *tree.Node) bool {
 	}
 	d.node.Children = append(all, n)
 	return true
-}
-
-// addLink notes a hard link, of whose fields only the target's path counts.
-func (p *parser) addLink(n *tree.Node, payload []byte) error {
-	if n.Mode&tree.TypeMask == tree.TypeDir {
-		return p.failf("MODE", "a directory cannot be a hard link")
-	}
-	target, _, err := unescapeOptional(payload)
-	if err != nil {
-		return p.fail("PAYLOAD", err)
-	}
-	if target == "" {
-		return p.failf("PAYLOAD", "the hard link has no target")
-	}
-	*n = tree.Node{Name: n.Name}
-	p.links = append(p.links, link{n, target, p.line})
-	return nil
 }
 
 // inode reads all fields but PATH and MODE.
@@ -381,91 +340,4 @@ func (p *parser) finish() (*tree.Tree, error) {
 		return nil, err
 	}
 	return &tree.Tree{Root: p.root}, nil
-}
-
-// resolve points each hard link at the inode. A link's target may be a link too.
-func (p *parser) resolve() error {
-	byNode := make(map[*tree.Node]*link, len(p.links))
-	for i := range p.links {
-		l := &p.links[i]
-		p.line = l.line
-		slash := strings.LastIndexByte(l.target, '/')
-		if slash < 0 {
-			return p.failf("PAYLOAD", "the hard link's target %q does not begin with a slash", l.target)
-		}
-		if dir := p.dirs[l.target[:slash]]; dir != nil {
-			l.node.HardLink = dir.node.Child(l.target[slash+1:])
-		}
-		switch target := l.node.HardLink; {
-		case target == nil && l.target == "/", target != nil && target.Mode&tree.TypeMask == tree.TypeDir:
-			return p.failf("PAYLOAD", "the hard link's target %q is a directory", l.target)
-		case target == nil:
-			return p.failf("PAYLOAD", "no line has the hard link's target %q", l.target)
-		case target == l.node:
-			return p.failf("PAYLOAD", "the hard link's target is itself: %q", l.target)
-		}
-		byNode[l.node] = l
-	}
-	for i := range p.links {
-		if err := p.follow(&p.links[i], byNode); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// follow goes from link to link to the inode, and then makes all of them point at
-// it, so that chains cost no more than their length.
-func (p *parser) follow(l *link, byNode map[*tree.Node]*link) error {
-	end := l.node.HardLink
-	for steps := 0; end.HardLink != nil; steps++ {
-		if steps > len(p.links) {
-			p.line = l.line
-			return p.failf("PAYLOAD", "the hard link's target %q leads in a circle", l.target)
-		}
-		end = end.HardLink
-	}
-	for n := l.node; n.HardLink != end; {
-		next := n.HardLink
-		n.HardLink = end
-		n = next
-	}
-	return nil
-}
-
-func parseUint(b []byte, base, bits int) (uint64, error) {
-	v, err := strconv.ParseUint(string(b), base, bits)
-	if err != nil {
-		if errors.Is(err, strconv.ErrRange) {
-			return 0, fmt.Errorf("%.40q is too large", b)
-		}
-		return 0, fmt.Errorf("%.40q is not a number in base %d", b, base)
-	}
-	return v, nil
-}
-
-// parseTime reads SECONDS.NANOSECONDS, where seconds may be negative.
-func parseTime(b []byte) (t tree.Time, err error) {
-	sec, nsec, _ := bytes.Cut(b, []byte{'.'})
-	if t.Sec, err = strconv.ParseInt(string(sec), 10, 64); err != nil || bytes.HasPrefix(sec, []byte{'+'}) {
-		return t, fmt.Errorf("%.40q is not a time in seconds and nanoseconds", b)
-	}
-	v, err := strconv.ParseUint(string(nsec), 10, 32)
-	if err != nil || v >= 1e9 {
-		return t, fmt.Errorf("%.40q is not a time in seconds and nanoseconds", b)
-	}
-	t.Nsec = uint32(v)
-	return t, nil
-}
-
-func parseDigest(b []byte) (verity.Digest, error) {
-	s, ok, err := unescapeOptional(b)
-	if err != nil || !ok {
-		return verity.Digest{}, err
-	}
-	d, err := verity.Parse(strings.ToLower(s))
-	if err == nil && d.IsZero() {
-		return d, errors.New("it is all zero")
-	}
-	return d, err
 }

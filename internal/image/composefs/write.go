@@ -75,12 +75,12 @@ type emitter struct {
 var zeros [blockSize]byte
 
 func (e *emitter) write(b []byte) {
-	e.w.Write(b) //nolint:errcheck // see emitter
+	e.w.Write(b)
 	e.pos += int64(len(b))
 }
 
 func (e *emitter) writeString(s string) {
-	e.w.WriteString(s) //nolint:errcheck // see emitter
+	e.w.WriteString(s)
 	e.pos += int64(len(s))
 }
 
