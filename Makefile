@@ -26,7 +26,7 @@ setup:
 	@test/setup test/packages.txt
 
 demo: need-go setup build
-	@test/demo
+	@$(GO) run ./test/demo
 
 lint: need-go
 	@out=$$(gofmt -l cmd internal test); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
