@@ -20,8 +20,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-func init() { verbs = append(verbs, newBuildCommand) }
-
 type buildOptions struct {
 	recipe     string
 	out        string

@@ -135,11 +135,20 @@ damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`
 		&cobra.Group{ID: "publish", Title: "Making and publishing images:"},
 		&cobra.Group{ID: "machine", Title: "On a machine:"},
 		&cobra.Group{ID: "format", Title: "Formats:"})
-	for _, verb := range verbs {
+	for _, verb := range verbs() {
 		root.AddCommand(verb(g))
 	}
 	return root
 }
 
-// verbs are the constructors of all commands; each verb's file adds its own.
-var verbs []func(*globals) *cobra.Command
+// verbs lists the constructors of all commands.
+func verbs() []func(*globals) *cobra.Command {
+	return []func(*globals) *cobra.Command{
+		newRecipeCommand, newBuildCommand, newInspectCommand, newDiffCommand,
+		newServeCommand, newPublishCommand, newDiskCommand,
+		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
+		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
+		newBootRecordCommand,
+		newComposefsCommand,
+	}
+}

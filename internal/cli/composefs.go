@@ -14,8 +14,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 )
 
-func init() { verbs = append(verbs, newComposefsCommand) }
-
 func newComposefsCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "composefs",

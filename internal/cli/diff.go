@@ -15,8 +15,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/publish/compose"
 )
 
-func init() { verbs = append(verbs, newDiffCommand) }
-
 type diffOptions struct {
 	from, to     string
 	packagesOnly bool

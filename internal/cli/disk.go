@@ -17,8 +17,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-func init() { verbs = append(verbs, newDiskCommand) }
-
 type diskOptions struct {
 	release       string // reference
 	output        string

@@ -13,8 +13,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 )
 
-func init() { verbs = append(verbs, newEtcCommand) }
-
 // etcAnswer is what `ashlar etc diff --json` and `ashlar etc reset --json` print.
 type etcAnswer struct {
 	Changes []etc.Change `json:"changes"`

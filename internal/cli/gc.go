@@ -10,8 +10,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 )
 
-func init() { verbs = append(verbs, newGCCommand, newBootRecordCommand) }
-
 type gcOptions struct {
 	dryRun bool
 }

@@ -17,8 +17,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-func init() { verbs = append(verbs, newInspectCommand) }
-
 type inspectOptions struct {
 	release  string
 	packages bool // list them

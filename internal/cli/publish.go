@@ -10,8 +10,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-func init() { verbs = append(verbs, newPublishCommand) }
-
 type publishOptions struct {
 	out, repository string
 	channel         string

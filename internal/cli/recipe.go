@@ -9,8 +9,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/publish/recipe"
 )
 
-func init() { verbs = append(verbs, newRecipeCommand) }
-
 func newRecipeCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "recipe",

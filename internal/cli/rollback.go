@@ -8,8 +8,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 )
 
-func init() { verbs = append(verbs, newRollbackCommand, newPinCommand, newUnpinCommand) }
-
 type rollbackOptions struct {
 	target string
 	dryRun bool

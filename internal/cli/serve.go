@@ -10,8 +10,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-func init() { verbs = append(verbs, newServeCommand) }
-
 type serveOptions struct {
 	dir        string
 	listen     string

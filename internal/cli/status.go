@@ -19,8 +19,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 )
 
-func init() { verbs = append(verbs, newStatusCommand) }
-
 // statusAnswer is what `ashlar status --json` prints.
 type statusAnswer struct {
 	Schema      int                `json:"schema"`

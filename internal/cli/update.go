@@ -11,8 +11,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/program"
 )
 
-func init() { verbs = append(verbs, newUpdateCommand, newSwitchCommand) }
-
 type updateOptions struct {
 	check  bool
 	dryRun bool

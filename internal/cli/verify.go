@@ -12,8 +12,6 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 )
 
-func init() { verbs = append(verbs, newVerifyCommand) }
-
 type verifyOptions struct {
 	deployment string
 }
