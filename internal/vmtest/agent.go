@@ -51,7 +51,7 @@ type Result struct {
 // Why a command got no answer.
 var (
 	ErrOff      = errors.New("the virtual machine is off")
-	ErrRebooted = errors.New("the virtual machine restarted before the command ended")
+	ErrRebooted = errors.New("the virtual machine, or the agent in it, restarted before the command ended")
 )
 
 // agent is the host's end of the port: one command at a time.
@@ -62,6 +62,7 @@ type agent struct {
 	mu     sync.Mutex
 	cond   chan struct{} // closed and renewed at every event
 	boot   string        // the guest's boot id once its agent is ready
+	lives  int           // how often an agent said that it is ready
 	lastID int
 	result map[int]Result
 	closed bool
@@ -84,6 +85,7 @@ func (a *agent) read() {
 			a.closed = true
 		} else if boot, ok := strings.CutPrefix(line, "ready "); ok {
 			a.boot = strings.TrimSpace(boot)
+			a.lives++
 		} else if id, res, ok := parseDone(line); ok {
 			a.result[id] = res
 		}
@@ -145,13 +147,12 @@ func (a *agent) ready(ctx context.Context, previous string) (boot string, err er
 func (a *agent) run(ctx context.Context, script string) (res Result, err error) {
 	a.busy.Lock()
 	defer a.busy.Unlock()
-	boot, err := a.ready(ctx, "")
-	if err != nil {
+	if _, err := a.ready(ctx, ""); err != nil {
 		return res, err
 	}
 	a.mu.Lock()
 	a.lastID++
-	id := a.lastID
+	id, lives := a.lastID, a.lives
 	a.mu.Unlock()
 	line := fmt.Sprintf("%d %s\n", id, base64.StdEncoding.EncodeToString([]byte(script)))
 	if _, err := io.WriteString(a.conn, line); err != nil {
@@ -163,10 +164,17 @@ func (a *agent) run(ctx context.Context, script string) (res Result, err error) 
 			delete(a.result, id)
 			return true, nil
 		}
-		if a.boot != boot {
+		if a.lives != lives {
 			return false, ErrRebooted
 		}
 		return false, nil
 	})
 	return res, err
+}
+
+// forget makes the agent not ready until the guest's next start.
+func (a *agent) forget() {
+	a.mu.Lock()
+	a.boot = ""
+	a.mu.Unlock()
 }

@@ -165,10 +165,11 @@ func (vm *VM) finish() {
 }
 
 // Reset presses the reset button: the guest gets no warning, but what QEMU
-// holds is not lost as in a power cut. It does not wait.
+// holds is not lost as in a power cut. It does not wait: WaitReady does.
 func (vm *VM) Reset() error {
 	if vm.run == nil {
 		return ErrOff
 	}
+	vm.run.agent.forget()
 	return vm.run.qmp.execute("system_reset", nil, nil)
 }

@@ -343,6 +343,16 @@ func TestFailureLeavesNothing(t *testing.T) {
 	expectEmpty(t, dir)
 }
 
+func TestNoSpace(t *testing.T) {
+	dir := t.TempDir()
+	if err := checkSpace(dir, 1); err != nil {
+		t.Error(err)
+	}
+	if err := checkSpace(dir, 1<<60); err == nil || !strings.Contains(err.Error(), "the disk image needs 1152921504606 MB") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func expectEmpty(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
