@@ -87,7 +87,7 @@ func ListESP(ctx context.Context, raw string) ([]string, error) {
 		return nil, fmt.Errorf("listing the ESP of %q: %w", raw, err)
 	}
 	var paths []string
-	for _, line := range strings.Fields(string(out)) {
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
 		if path := strings.TrimPrefix(line, "::"); !strings.HasSuffix(path, "/") {
 			paths = append(paths, path)
 		}
