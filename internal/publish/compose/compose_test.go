@@ -121,7 +121,9 @@ func TestTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := digestOf(t, first.Tree), digestOf(t, second.Tree); a != b {
+	a, b := digestOf(t, first.Tree), digestOf(t, second.Tree)
+	t.Logf("image %s", a)
+	if a != b {
 		t.Errorf("one lock gave two images:\n%s", differences(t, first.Tree, second.Tree))
 	}
 	if again, err := second.Lock.Encode(); err != nil || string(again) != string(text) {
