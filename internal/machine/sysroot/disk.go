@@ -24,6 +24,7 @@ type rootDisk struct {
 	disk         string
 	root         string // device path, such as "/dev/vda2"
 	rootPartUUID string
+	esp          string // device path
 	espPartUUID  string
 }
 
@@ -102,7 +103,7 @@ func rootOn(d disk, esp string) (rootDisk, error) {
 	r := rootDisk{disk: d.name}
 	for _, p := range d.partitions {
 		if p.kind == typeESP && (esp == "" || p.uuid == esp) && r.espPartUUID == "" {
-			r.espPartUUID = p.uuid
+			r.esp, r.espPartUUID = "/dev/"+partitionName(d.name, p.number), p.uuid
 		}
 	}
 	if r.espPartUUID == "" {

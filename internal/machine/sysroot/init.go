@@ -25,6 +25,9 @@ func Main() {
 	b := &boot{start: start, step: start}
 	err := b.run()
 	b.noteFailure(err)
+	if e := b.rearm(); e != nil {
+		err = fmt.Errorf("%w (and its boot entry could not be changed: %w)", err, e)
+	}
 	fail(err)
 }
 

@@ -249,3 +249,40 @@ func TestFirstFrame(t *testing.T) {
 		t.Errorf("found %q", got)
 	}
 }
+
+// A blessed entry is counted again after a failure; one that is being counted,
+// another deployment's and a stranger's stay as they are.
+func TestRearmEntry(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"ashlar_1_aaaaaaaaaaaa.efi", "ashlar_2_bbbbbbbbbbbb+2-1.efi", "ashlar_3_cccccccccccc.efi", "other_aaaaaaaaaaaa.efi"} {
+		write(t, filepath.Join(dir, name), name)
+	}
+	for _, d := range []string{"aaaaaaaaaaaa", "aaaaaaaaaaaa", "bbbbbbbbbbbb", "dddddddddddd"} {
+		if err := rearmEntry(dir, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	want := []string{"ashlar_1_aaaaaaaaaaaa+2-1.efi", "ashlar_2_bbbbbbbbbbbb+2-1.efi", "ashlar_3_cccccccccccc.efi", "other_aaaaaaaaaaaa.efi"}
+	if !reflect.DeepEqual(names, want) {
+		t.Errorf("the ESP holds %q, want %q", names, want)
+	}
+}
+
+// The files of the first root go; what was not put there stays.
+func TestFreeInitramfs(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "init"), "x")
+	write(t, filepath.Join(dir, "modules/list"), "x")
+	freeInitramfs(dir)
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}

@@ -18,6 +18,9 @@ var choices = []choice{
 	{"loop", modules.Always, true},
 	{"ext4", modules.Named, true},
 	{"btrfs", modules.Named, false},
+	{"vfat", modules.Named, false}, // for the ESP, after a boot that failed
+	{"nls_ascii", modules.Named, false},
+	{"nls_cp437", modules.Named, false},
 
 	{"ahci", modules.Matched, false},
 	{"ata_piix", modules.Matched, false},
