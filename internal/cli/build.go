@@ -101,7 +101,7 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	options := publish.Options{Recipe: r, Out: o.out, Channel: o.channel, WorkDir: work, Epoch: time.Now().Unix(), Progress: g.progress}
+	options := publish.Options{Recipe: r, Out: o.out, Channel: o.channel, WorkDir: work, Epoch: time.Now().Unix(), Registry: repositoryOptions(), Progress: g.progress}
 	if options.CacheDir, err = o.cacheDir(); err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (o *buildOptions) released(ctx context.Context, name string) (*release.Docu
 		}
 		return newestRelease(ctx, o.out, name)
 	}
-	repo, tag, err := registry.Open(ref, registry.Options{})
+	repo, tag, err := openRepository(ref)
 	if err != nil {
 		return nil, err
 	}

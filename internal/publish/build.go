@@ -32,6 +32,7 @@ type Options struct {
 	Ashlar   string            // program that becomes /usr/bin/ashlar
 	Init     string            // program that becomes /init
 	Signer   *uki.Signer       // signs the boot file for Secure Boot; may be nil
+	Registry registry.Options  // how the registry of a base image is reached
 	Progress progress.Reporter
 }
 
@@ -80,7 +81,7 @@ func (b *build) compose(ctx context.Context) (err error) {
 	b.tree, err = compose.Compose(ctx, compose.Options{
 		Recipe: b.Recipe, Lock: b.Lock, Previous: b.Previous, Epoch: b.Epoch,
 		CacheDir: b.CacheDir, WorkDir: b.WorkDir,
-		Agent: compose.Agent{Ashlar: b.Ashlar}, Progress: b.Progress,
+		Agent: compose.Agent{Ashlar: b.Ashlar}, Registry: b.Registry, Progress: b.Progress,
 	})
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func (b *build) compose(ctx context.Context) (err error) {
 		Version:      b.Recipe.Version,
 		Architecture: b.Recipe.Base.Architecture,
 		Created:      b.created().Format(time.RFC3339),
-		RuleSet:      compose.RuleSet,
+		RuleSet:      release.RuleSet,
 		Users:        b.tree.Users,
 		Groups:       b.tree.Groups,
 		Builder:      "ashlar " + release.BuilderVersion,

@@ -7,7 +7,8 @@ import (
 // Schema is the version of the document's schema that this package writes and reads.
 const Schema = 1
 
-// RuleSet is the version of the rules that compose applies to every tree.
+// RuleSet is the version of the rules that compose applies to every tree; it
+// changes whenever the same packages would give another tree.
 const RuleSet = 1
 
 // BuilderVersion is the version of this software, recorded in what it builds.

@@ -18,7 +18,7 @@ import (
 // or what the recipe's reference means now.
 func (b *builder) oci(ctx context.Context) (*tree.Tree, error) {
 	b.report.Stage("reading the base image", 0, progress.Items)
-	repo, reference, err := registry.Open(b.o.Recipe.Base.Image, registry.Options{})
+	repo, reference, err := registry.Open(b.o.Recipe.Base.Image, b.o.Registry)
 	if err != nil {
 		return nil, err
 	}

@@ -8,14 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/progress"
 	"github.com/ashlar-os/ashlar/internal/publish/recipe"
+	"github.com/ashlar-os/ashlar/internal/registry"
 )
-
-// RuleSet is the version of the tree rules that this package applies; it
-// changes whenever the same packages would give another tree.
-const RuleSet = 1
 
 // Options says what to compose and where to work.
 type Options struct {
@@ -26,6 +24,7 @@ type Options struct {
 	CacheDir string       // packages are kept here between builds
 	WorkDir  string       // objects are spooled here; the caller removes it
 	Agent    Agent
+	Registry registry.Options  // how the registry of a base image is reached
 	Progress progress.Reporter // nil: nobody is told
 }
 
@@ -105,15 +104,28 @@ func compose(ctx context.Context, o Options) (_ *Result, err error) {
 	return b.result, nil
 }
 
+// A LockError says why a recipe cannot be built from the lock it was given with.
+type LockError struct {
+	problem string
+	hint    string
+}
+
+func (e *LockError) Error() string { return e.problem }
+
+// Hint is what would help.
+func (e *LockError) Hint() string { return e.hint }
+
+const renewLock = "--update-lock makes a new one, which keeps the ids of users and groups"
+
 // fits refuses a lock that was made from other inputs or under other rules.
 func fits(l *recipe.Lock, r *recipe.Recipe) error {
 	switch {
 	case l.Recipe != r.Name:
-		return fmt.Errorf("the lock is of recipe %q", l.Recipe)
+		return &LockError{fmt.Sprintf("the lock is of recipe %q", l.Recipe), "name another lock with --lock"}
 	case l.Inputs != r.InputsDigest():
-		return errors.New("the lock does not fit the recipe any more: its base or packages changed; make a new lock")
-	case l.RuleSet != RuleSet:
-		return fmt.Errorf("the lock is of rule-set %d, this ashlar applies %d; make a new lock", l.RuleSet, RuleSet)
+		return &LockError{"the lock does not fit the recipe any more: its base or packages changed", renewLock}
+	case l.RuleSet != release.RuleSet:
+		return &LockError{fmt.Sprintf("the lock is of rule-set %d, and this ashlar applies %d", l.RuleSet, release.RuleSet), renewLock}
 	}
 	return nil
 }
@@ -130,7 +142,7 @@ func (b *builder) base(ctx context.Context) (*tree.Tree, error) {
 				return nil, err
 			}
 		}
-		b.lock.Schema, b.lock.RuleSet = recipe.LockSchema, RuleSet
+		b.lock.Schema, b.lock.RuleSet = recipe.LockSchema, release.RuleSet
 		b.lock.Recipe, b.lock.Inputs, b.lock.Epoch = r.Name, r.InputsDigest(), b.o.Epoch
 	} else {
 		own := *b.o.Lock // the caller's is not written to
