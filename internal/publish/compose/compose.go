@@ -92,7 +92,7 @@ func compose(ctx context.Context, o Options) (_ *Result, err error) {
 	if b.scratch, err = os.MkdirTemp(work, "compose-"); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.scratch)) }()
+	defer func() { err = errors.Join(err, b.removeScratch()) }()
 
 	t, err := b.base(ctx)
 	if err != nil {

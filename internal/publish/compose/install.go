@@ -72,12 +72,18 @@ func (b *builder) places() [][]string {
 // readProgram runs a program that writes a tar stream and reads the tree from it.
 func (b *builder) readProgram(ctx context.Context, stage string, args []string) (*tree.Tree, error) {
 	b.report.Stage(stage, 0, progress.Items)
+	tmp := filepath.Join(b.scratch, "tmp") // mmdebstrap installs into it
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return nil, err
+	}
 	pr, pw := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
 		_, err := program.Run(ctx, program.Command{
 			Args: args, Stdout: pw, Dir: "/",
-			Env: []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Epoch), "PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+			Env: []string{
+				fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.lock.Epoch), "TMPDIR=" + tmp, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+			},
 		})
 		pw.CloseWithError(err)
 		done <- err

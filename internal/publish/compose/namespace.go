@@ -1,6 +1,13 @@
 package compose
 
-import "os"
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/ashlar-os/ashlar/internal/program"
+)
 
 // inNamespace puts args behind unshare(1): a mount and process namespace, no
 // network, and for callers who are not root a user namespace with their
@@ -12,4 +19,19 @@ func inNamespace(args ...string) []string {
 		ns = append(ns, "--user", "--map-root-user", "--map-auto")
 	}
 	return append(append(ns, "--"), args...)
+}
+
+// removeScratch removes the scratch directory. What an interrupted program
+// left there may belong to subordinate ids, which only the namespace can remove.
+func (b *builder) removeScratch() error {
+	if os.RemoveAll(b.scratch) == nil {
+		return nil
+	}
+	// Not the caller's context: it may be the one that was interrupted.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := program.Run(ctx, program.Command{Args: inNamespace("rm", "-rf", "--one-file-system", "--", b.scratch)}); err != nil {
+		return fmt.Errorf("removing %q: %w", b.scratch, err)
+	}
+	return nil
 }
