@@ -60,7 +60,7 @@ func (e *Error) Hint() string {
 
 var packages = map[string]string{
 	"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "mkfs.vfat": "dosfstools",
-	"mcopy": "mtools", "mmd": "mtools", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
+	"mcopy": "mtools", "mmd": "mtools", "mdir": "mtools", "mtype": "mtools", "sfdisk": "fdisk", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
 	"unshare": "util-linux", "tar": "tar", "skopeo": "skopeo", "bwrap": "bubblewrap", "xorriso": "xorriso",
 	"apt-get": "apt", "apt-cache": "apt", "newuidmap": "uidmap",
 }
@@ -68,7 +68,7 @@ var packages = map[string]string{
 // Run runs c to its end and returns its stdout when c.Stdout is nil. When ctx
 // is done the program and its children are sent SIGTERM, then killed.
 func Run(ctx context.Context, c Command) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	cmd := exec.CommandContext(ctx, find(c.Args[0]), c.Args[1:]...)
 	cmd.Dir = c.Dir
 	cmd.Env = append(append(os.Environ(), "LC_ALL=C.UTF-8"), c.Env...)
 	cmd.Stdin = c.Stdin
@@ -92,6 +92,20 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 		return nil, &Error{Name: c.Args[0], Err: err, Stderr: strings.TrimSpace(string(last.kept))}
 	}
 	return out.Bytes(), nil
+}
+
+// find looks for a program in PATH, and then where Debian keeps what its users
+// do not have in theirs: mkfs and its like.
+func find(name string) string {
+	if _, err := exec.LookPath(name); err == nil || strings.Contains(name, "/") {
+		return name
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(dir + "/" + name); err == nil {
+			return path
+		}
+	}
+	return name
 }
 
 // tail keeps the last limit bytes written to it.

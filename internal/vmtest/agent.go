@@ -54,12 +54,13 @@ var (
 	ErrRebooted = errors.New("the virtual machine, or the agent in it, restarted before the command ended")
 )
 
-// agent is the host's end of the port: one command at a time.
+// agent is the host's end of the port: one command at a time. The port is a
+// new connection each time that QEMU is started.
 type agent struct {
-	conn io.ReadWriter
 	busy sync.Mutex // held while a command runs
 
 	mu     sync.Mutex
+	conn   io.ReadWriter
 	cond   chan struct{} // closed and renewed at every event
 	boot   string        // the guest's boot id once its agent is ready
 	lives  int           // how often an agent said that it is ready
@@ -68,33 +69,55 @@ type agent struct {
 	closed bool
 }
 
-func newAgent(conn io.ReadWriter) *agent {
-	a := &agent{conn: conn, cond: make(chan struct{}), result: make(map[int]Result)}
-	go a.read()
-	return a
+func newAgent() *agent {
+	return &agent{cond: make(chan struct{}), result: make(map[int]Result)}
+}
+
+// attach takes the guest's end of a machine that was just started. The channel
+// is closed when it is gone.
+func (a *agent) attach(conn io.ReadWriter) <-chan struct{} {
+	a.mu.Lock()
+	a.conn = conn
+	a.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		a.read(conn)
+	}()
+	return gone
+}
+
+// close tells whoever waits that the machine is off.
+func (a *agent) close() {
+	a.change(func() { a.closed = true })
+}
+
+// change does something to what waiters look at, and wakes them.
+func (a *agent) change(do func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	do()
+	close(a.cond)
+	a.cond = make(chan struct{})
 }
 
 // read takes in the guest's lines until the port is closed. Lines that are
 // neither kind are noise of a boot that was cut off.
-func (a *agent) read() {
-	r := bufio.NewReader(a.conn)
+func (a *agent) read(conn io.Reader) {
+	r := bufio.NewReader(conn)
 	for {
 		line, err := r.ReadString('\n')
-		a.mu.Lock()
-		if err != nil {
-			a.closed = true
-		} else if boot, ok := strings.CutPrefix(line, "ready "); ok {
-			a.boot = strings.TrimSpace(boot)
-			a.lives++
-		} else if id, res, ok := parseDone(line); ok {
-			a.result[id] = res
-		}
-		close(a.cond)
-		a.cond = make(chan struct{})
-		a.mu.Unlock()
 		if err != nil {
 			return
 		}
+		a.change(func() {
+			if boot, ok := strings.CutPrefix(line, "ready "); ok {
+				a.boot = strings.TrimSpace(boot)
+				a.lives++
+			} else if id, res, ok := parseDone(line); ok {
+				a.result[id] = res
+			}
+		})
 	}
 }
 
@@ -152,10 +175,10 @@ func (a *agent) run(ctx context.Context, script string) (res Result, err error) 
 	}
 	a.mu.Lock()
 	a.lastID++
-	id, lives := a.lastID, a.lives
+	id, lives, conn := a.lastID, a.lives, a.conn
 	a.mu.Unlock()
 	line := fmt.Sprintf("%d %s\n", id, base64.StdEncoding.EncodeToString([]byte(script)))
-	if _, err := io.WriteString(a.conn, line); err != nil {
+	if _, err := io.WriteString(conn, line); err != nil {
 		return res, ErrOff
 	}
 	err = a.wait(ctx, func() (bool, error) {

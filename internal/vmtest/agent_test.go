@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -36,7 +37,7 @@ func localAgent(t *testing.T) (*agent, *exec.Cmd) {
 		cmd.Wait()
 		master.Close()
 	})
-	return newAgent(master), cmd
+	return attached(master), cmd
 }
 
 // openPTY opens a raw pseudo-terminal.
@@ -96,7 +97,7 @@ func TestAgentRunsScripts(t *testing.T) {
 func TestAgentReportsTheEnd(t *testing.T) {
 	// The guest's side of a plain connection, where a reboot can be played.
 	guest, host := net.Pipe()
-	a := newAgent(host)
+	a := attached(host)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	say := func(s string) {
@@ -135,4 +136,15 @@ func TestAgentReportsTheEnd(t *testing.T) {
 	if _, err := a.run(ctx, "poweroff -f"); !errors.Is(err, ErrOff) {
 		t.Errorf("the guest turned off, and the error is %v", err)
 	}
+}
+
+// attached is the host's end of a port that is connected once.
+func attached(conn io.ReadWriter) *agent {
+	a := newAgent()
+	gone := a.attach(conn)
+	go func() {
+		<-gone
+		a.close()
+	}()
+	return a
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,68 +20,148 @@ func (vm *VM) Start(ctx context.Context) error {
 	if vm.On() {
 		return fmt.Errorf("starting %s: it is on", vm.Name)
 	}
+	life, cancel := context.WithCancel(context.Background())
+	r := &running{cancel: cancel, exited: make(chan struct{}), agent: newAgent()}
+	vm.run = r
+	started := make(chan error, 1)
+	go func() {
+		defer close(r.exited)
+		defer r.agent.close()
+		r.err = vm.live(life, ctx, started)
+	}()
+	select {
+	case err := <-started:
+		if err != nil {
+			cancel()
+			<-r.exited
+			return fmt.Errorf("starting %s: %w", vm.Name, err)
+		}
+		return nil
+	case <-r.exited:
+		return fmt.Errorf("starting %s: QEMU did not start: %w", vm.Name, r.err)
+	}
+}
+
+// firmwareSilence is how long a machine may say nothing after it was started.
+// The emulator now and then loses a processor while the firmware starts it,
+// which then waits for ever; nothing of the guest has run by then.
+const firmwareSilence = 90 * time.Second
+
+// live runs QEMU until the machine is off. A guest that restarts gets a new
+// QEMU: the firmware of an emulated machine that is reset in place sometimes
+// hangs. started gets the outcome of the first start.
+func (vm *VM) live(life, starting context.Context, started chan<- error) error {
+	for first := true; ; first = false {
+		reset, err := vm.liveOnce(life, starting, func(err error) {
+			if first {
+				started <- err
+			}
+		})
+		if err != nil || !reset || life.Err() != nil {
+			vm.console.power(false)
+			return err
+		}
+		starting = life
+	}
+}
+
+// liveOnce is one QEMU.
+func (vm *VM) liveOnce(life, starting context.Context, started func(error)) (reset bool, err error) {
 	// Socket paths may have 107 bytes at most, and test directories are deep.
 	sockets, err := os.MkdirTemp("", "vm")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer os.RemoveAll(sockets)
-	var listeners []*net.UnixListener
-	for _, name := range []string{"qmp", "agent"} {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(sockets, name), Net: "unix"})
-		if err != nil {
-			return fmt.Errorf("starting %s: %w", vm.Name, err)
-		}
-		defer l.Close()
-		listeners = append(listeners, l)
+	listeners, err := listenAll(sockets, "qmp", "agent")
+	if err != nil {
+		return false, err
 	}
+	defer closeAll(listeners)
 
 	vm.starts++
 	fmt.Fprintf(vm.logFile, "\n=== %s: start %d\n", vm.Name, vm.starts)
 	vm.console.power(true)
-	life, cancel := context.WithCancel(context.Background())
-	r := &running{cancel: cancel, exited: make(chan struct{})}
-	vm.run = r
+	ended := make(chan error, 1)
 	go func() {
-		_, r.err = program.Run(life, program.Command{Args: vm.arguments(sockets), Stdout: vm.console})
-		for _, l := range listeners {
-			l.Close() // so that Accept below ends
-		}
-		vm.console.power(false)
-		close(r.exited)
+		_, err := program.Run(life, program.Command{Args: vm.arguments(sockets), Stdout: vm.console})
+		closeAll(listeners) // so that accepting below ends
+		ended <- err
 	}()
-
-	stop := context.AfterFunc(ctx, func() {
-		for _, l := range listeners {
-			l.Close()
+	if err := vm.connect(starting, listeners); err != nil {
+		vm.kill()
+		err = errors.Join(err, <-ended)
+		started(err)
+		return false, err
+	}
+	started(nil)
+	defer closeAll(vm.run.conns)
+	silent := time.AfterFunc(firmwareSilence, func() {
+		if vm.console.Text() == "" {
+			fmt.Fprintf(vm.logFile, "=== %s: the firmware says nothing, starting again\n", vm.Name)
+			vm.run.silent.Store(true)
+			vm.kill()
 		}
 	})
+	defer silent.Stop()
+	err = <-ended
+	if vm.run.silent.Swap(false) {
+		return true, nil
+	}
+	return vm.run.qmp.Load().ended(), err
+}
+
+// connect takes QEMU's connections to the sockets.
+func (vm *VM) connect(ctx context.Context, listeners []*net.UnixListener) error {
+	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
 	defer stop()
+	r := vm.run
+	r.conns = nil
 	for _, l := range listeners {
 		conn, err := l.AcceptUnix()
 		if err != nil {
-			cancel()
-			<-r.exited
-			return fmt.Errorf("starting %s: QEMU did not start: %w", vm.Name, errors.Join(context.Cause(ctx), r.err))
+			return errors.Join(context.Cause(ctx), err)
 		}
 		r.conns = append(r.conns, conn)
-		if r.pid, err = peer(conn); err != nil {
-			cancel()
-			return fmt.Errorf("starting %s: %w", vm.Name, err)
+		pid, err := peer(conn)
+		if err != nil {
+			return err
 		}
+		r.pid.Store(int64(pid))
 	}
-	r.agent = newAgent(r.conns[1])
-	if r.qmp, err = handshake(ctx, r.conns[0]); err != nil {
-		select {
-		case <-r.exited: // it refused its arguments after connecting
-			err = r.err
-		case <-ctx.Done():
-			err = errors.Join(context.Cause(ctx), err)
-		}
-		vm.PowerCut()
-		return fmt.Errorf("starting %s: %w", vm.Name, err)
+	r.agent.attach(r.conns[1])
+	q, err := handshake(ctx, r.conns[0])
+	if err != nil {
+		return errors.Join(context.Cause(ctx), err)
 	}
+	r.qmp.Store(q)
 	return nil
+}
+
+func listenAll(dir string, names ...string) ([]*net.UnixListener, error) {
+	var list []*net.UnixListener
+	for _, name := range names {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
+		if err != nil {
+			closeAll(list)
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+func closeAll[C io.Closer](list []C) {
+	for _, c := range list {
+		c.Close()
+	}
+}
+
+// kill ends QEMU at once.
+func (vm *VM) kill() {
+	if pid := vm.run.pid.Load(); pid > 0 {
+		_ = unix.Kill(int(pid), unix.SIGKILL) // it may have ended by itself just now
+	}
 }
 
 // handshake begins the conversation with QEMU, while ctx lasts.
@@ -129,12 +210,11 @@ func (vm *VM) PowerCut() {
 	if r == nil {
 		return
 	}
-	if vm.On() && r.pid > 0 {
-		r.cut = true
-		_ = unix.Kill(r.pid, unix.SIGKILL) // it may have ended by itself just now
+	if vm.On() {
+		r.cut.Store(true)
+		vm.kill()
 	}
 	<-r.exited
-	vm.finish()
 }
 
 // Wait returns when the machine has turned itself off.
@@ -145,23 +225,13 @@ func (vm *VM) Wait(ctx context.Context) error {
 	}
 	select {
 	case <-r.exited:
-		vm.finish()
-		if r.err != nil && !r.cut {
+		if r.err != nil && !r.cut.Load() {
 			return fmt.Errorf("%s: %w", vm.Name, r.err)
 		}
 		return nil
 	case <-ctx.Done():
 		return vm.explain("waiting for it to turn off", context.Cause(ctx))
 	}
-}
-
-func (vm *VM) finish() {
-	vm.run.once.Do(func() {
-		vm.run.cancel()
-		for _, c := range vm.run.conns {
-			c.Close()
-		}
-	})
 }
 
 // Reset presses the reset button: the guest gets no warning, but what QEMU
@@ -171,5 +241,5 @@ func (vm *VM) Reset() error {
 		return ErrOff
 	}
 	vm.run.agent.forget()
-	return vm.run.qmp.execute("system_reset", nil, nil)
+	return vm.run.qmp.Load().execute("system_reset", nil, nil)
 }

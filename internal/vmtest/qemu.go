@@ -29,6 +29,7 @@ func (vm *VM) arguments(sockets string) []string {
 	}
 	args := []string{
 		"qemu-system-x86_64", "-name", vm.Name, "-nodefaults", "-no-user-config", "-display", "none",
+		"-action", "reboot=shutdown", // see live
 		"-machine", mach, "-accel", "tcg,thread=multi", "-cpu", "max,-cx16,la57=off",
 		"-smp", strconv.Itoa(vm.CPUs), "-m", strconv.Itoa(vm.Memory),
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + comma(vm.Firmware.Code),

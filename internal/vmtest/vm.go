@@ -8,7 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 
 	"github.com/ashlar-os/ashlar/internal/program"
 )
@@ -53,17 +53,17 @@ type VM struct {
 	run     *running // nil when off
 }
 
-// running is one life of QEMU.
+// running is a machine that is on: one QEMU after the other, see live.
 type running struct {
-	pid    int
 	cancel context.CancelFunc
-	exited chan struct{} // closed when QEMU is gone
+	exited chan struct{} // closed when the machine is off
 	err    error         // how it ended; read after exited
 	agent  *agent
-	qmp    *qmp
-	conns  []net.Conn
-	once   sync.Once
-	cut    bool // killed by PowerCut
+	conns  []net.Conn // to the present QEMU; used by live alone
+	qmp    atomic.Pointer[qmp]
+	pid    atomic.Int64
+	cut    atomic.Bool // killed by PowerCut
+	silent atomic.Bool // killed because the firmware hung
 }
 
 // Create makes the VM's overlay and EFI variables in cfg.Dir. Close must be called.
