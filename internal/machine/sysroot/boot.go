@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type boot struct {
 	params      parameters
 	loader      *loader
 	loaded      func() error // waits, once, for what every boot needs
+	intact      func() error // waits, once, until the whole image was read
 	disk        rootDisk
 	store       *store.Store
 	record      Record
@@ -260,8 +262,27 @@ func (b *boot) mountImage() error {
 	if err != nil {
 		return err
 	}
-	defer image.Close()
+	b.readThrough(image)
 	return mountImage(image, b.store.ObjectsPath(), newRoot)
+}
+
+// readThrough starts to read the whole image; b.intact gives the outcome.
+//
+// Measuring compares the digest that was sealed, not what the disk gives now:
+// damage would show only when somebody looks up a name that it hits, as an I/O
+// error, in a system that is already running. Reading a few megabytes finds it while
+// the deployment before can still boot instead. The pages stay in memory, where
+// the system needs them next.
+func (b *boot) readThrough(image *os.File) {
+	done := make(chan error, 1)
+	go func() {
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{image}, make([]byte, 256<<10))
+		if err != nil {
+			err = fmt.Errorf("image %s is damaged on the disk, near byte %d: %w", b.params.image.Short(), n, err)
+		}
+		done <- err
+	}()
+	b.intact = func() error { return errors.Join(<-done, image.Close()) }
 }
 
 // handOver leaves notes for systemd and the agent and becomes systemd.

@@ -30,6 +30,10 @@ func (b *boot) mountEtc() error {
 	if err := bind(b.store.VarPath(), filepath.Join(newRoot, "var")); err != nil {
 		return err
 	}
+	// From here on a failure could not be noted in the deployment any more.
+	if err := b.intact(); err != nil {
+		return err
+	}
 	// /sysroot is the one view of the partition that stays, and read-only; the
 	// file system under it is writable, as /var and /etc need.
 	target := filepath.Join(newRoot, "sysroot")
