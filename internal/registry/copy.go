@@ -140,6 +140,8 @@ type content struct {
 	seen      map[digest.Digest]bool
 	blobs     []ocispec.Descriptor
 	manifests []storedManifest
+	fetched   int
+	size      int64 // of what was fetched, bytes
 }
 
 type storedManifest struct {
@@ -152,6 +154,7 @@ func (c *content) add(ctx context.Context, desc ocispec.Descriptor, body []byte,
 		return nil
 	}
 	c.seen[desc.Digest] = true
+	c.size += int64(len(body))
 	switch {
 	case depth > maxDepth:
 		return fmt.Errorf("manifest %s: indexes are nested more than %d deep", desc.Digest, maxDepth)
@@ -194,6 +197,12 @@ func (c *content) fetch(ctx context.Context, desc ocispec.Descriptor, depth int)
 	}
 	if !isManifest(desc.MediaType) {
 		return fmt.Errorf("manifest %s: media type %.100q is not known", desc.Digest, desc.MediaType)
+	}
+	if c.fetched++; c.fetched >= maxCopyManifests {
+		return fmt.Errorf("it has more than %d manifests, which is the limit", maxCopyManifests)
+	}
+	if c.size+desc.Size > maxCopyBytes {
+		return fmt.Errorf("its manifests have more than %d bytes, which is the limit", maxCopyBytes)
 	}
 	body, err := c.src.FetchBytes(ctx, desc, maxManifest)
 	if err != nil {

@@ -25,7 +25,8 @@
 // A transfer that breaks goes on from where it was: the reader that Fetch,
 // FetchRange and FetchRanges give asks for the rest, a bounded number of times,
 // with growing pauses that end when the context does. A connection on which no
-// byte moves for a minute counts as broken.
+// byte moves for a minute counts as broken, and so does one that brings less than
+// a kilobyte a second; a small request ends after two minutes, whatever moves.
 //
 // # The server
 //

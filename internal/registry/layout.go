@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -182,8 +181,7 @@ func (l *Layout) tags(context.Context) ([]string, error) {
 			tags = append(tags, name)
 		}
 	}
-	slices.Sort(tags)
-	return slices.Compact(tags), nil
+	return tags, nil
 }
 
 // openRegular opens a file that must be a regular one: a pipe would wait for ever.

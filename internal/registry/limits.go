@@ -13,12 +13,19 @@ const (
 	maxEROFS    = 2 << 30 // plain bytes of one image; a million inodes are 300 MB
 	maxUKI      = 1 << 30 // plain bytes; it has to fit an ESP
 	maxTags     = 10_000  // tags of one repository
+	maxTagPages = 256     // answers that list them; empty pages are allowed
+	maxSoleTags = 16      // tags that are looked at to find out whether they name one release
 	maxEntries  = 64      // manifests in one index
 	maxLayers   = 256     // layers in one manifest; base images may have many
 	maxConfig   = 4 << 20 // the config of an image
 	maxBlob     = 1 << 40 // any other blob
 	maxDepth    = 3       // index → index → manifest
 	maxError    = 4 << 10 // what is read of an error's body
+
+	// What one copy may consist of, besides blobs: it is kept in memory until
+	// all blobs are there. A release is three manifests of a few kilobytes.
+	maxCopyManifests = 256
+	maxCopyBytes     = 32 << 20
 )
 
 // maxWindow bounds the memory of a zstd decoder.
@@ -29,6 +36,9 @@ const (
 	defaultConnections = 4
 	defaultStall       = 60 * time.Second
 	defaultRetries     = 6
+	defaultRequest     = 2 * time.Minute
+	defaultMinRate     = 1 << 10
+	defaultWindow      = time.Minute
 
 	// smallRetries is how often a small request is tried again: a person may be
 	// waiting to hear that there is no network. A transfer that has begun is

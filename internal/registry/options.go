@@ -41,6 +41,19 @@ type Options struct {
 	// Stall is how long a connection may be silent; 0: one minute.
 	Stall time.Duration
 
+	// Request is how long a small request may take in all, with its repetitions:
+	// for a manifest, the release document, the list of tags; 0: two minutes.
+	// The head of any answer may take as long.
+	Request time.Duration
+
+	// MinRate is how many bytes a second an answer must bring on average over
+	// each Window, or it is cut off as if the connection had broken; 0: 1024,
+	// less than a GSM modem.
+	MinRate int64
+
+	// Window is the time over which MinRate is taken; 0: one minute.
+	Window time.Duration
+
 	// Retries is how often in a row a broken transfer is tried again; 0: 6, negative: never.
 	Retries int
 
@@ -60,6 +73,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Stall <= 0 {
 		o.Stall = defaultStall
+	}
+	if o.Request <= 0 {
+		o.Request = defaultRequest
+	}
+	if o.MinRate <= 0 {
+		o.MinRate = defaultMinRate
+	}
+	if o.Window <= 0 {
+		o.Window = defaultWindow
 	}
 	switch {
 	case o.Retries == 0:
@@ -96,11 +118,20 @@ func Open(ref string, o Options) (*Repository, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("opening repository %q: want HOST/PATH[:TAG] or oci:DIR: %w", ref, err)
 	}
-	remote, err := newRemote(parsed, o)
+	remote, err := newRemote(parsed, schemeOf(parsed, o), o)
 	if err != nil {
 		return nil, "", fmt.Errorf("opening repository %q: %w", ref, err)
 	}
-	return &Repository{Name: parsed.Registry + "/" + parsed.Repository, place: remote, connections: o.Connections}, parsed.Reference, nil
+	return &Repository{
+		Name: parsed.Registry + "/" + parsed.Repository, place: remote, connections: o.Connections, request: o.Request,
+	}, parsed.Reference, nil
+}
+
+func schemeOf(ref orasregistry.Reference, o Options) string {
+	if o.PlainHTTP || isLoopback(ref.Host()) {
+		return "http"
+	}
+	return "https"
 }
 
 func openLayoutRepository(dir, tag string, o Options) (*Repository, string, error) {

@@ -76,7 +76,9 @@ func PlanPublish(ctx context.Context, o PublishOptions) (*PublishPlan, error) {
 	return plan, plan.checkChannel(ctx, o.AllowOlder)
 }
 
-// SoleRelease is tag, or else, where that is empty, a tag of the only release in r.
+// SoleRelease is tag, or else, where that is empty, a tag of the only release
+// in r. Two versions are two releases, so that only the few tags of a place
+// which may hold one release are looked at.
 func (r *Repository) SoleRelease(ctx context.Context, tag string) (string, error) {
 	if tag != "" {
 		return tag, nil
@@ -87,24 +89,42 @@ func (r *Repository) SoleRelease(ctx context.Context, tag string) (string, error
 	}
 	// Registries without a referrers API keep their lists under such tags.
 	tags = slices.DeleteFunc(tags, func(t string) bool { return strings.HasPrefix(t, "sha256-") })
-	releases := map[digest.Digest]bool{}
+	if len(tags) == 0 {
+		return "", fmt.Errorf("%s holds no release", r.Name)
+	}
+	versions := 0
 	for _, t := range tags {
-		desc, err := r.Resolve(ctx, t)
+		if isVersionTag(t) {
+			versions++
+		}
+	}
+	several := versions > 1 || len(tags) > maxSoleTags
+	var first digest.Digest
+	for i := 0; i < len(tags) && !several; i++ {
+		desc, err := r.Resolve(ctx, tags[i])
 		if err != nil {
 			return "", err
 		}
-		releases[desc.Digest] = true
+		if first == "" {
+			first = desc.Digest
+		}
+		several = desc.Digest != first
 	}
-	switch len(releases) {
-	case 0:
-		return "", fmt.Errorf("%s holds no release", r.Name)
-	case 1:
+	if !several {
 		return tags[0], nil
 	}
 	return "", &RefusedError{
-		err:  fmt.Errorf("%s holds %d releases, under the tags %s", r.Name, len(releases), strings.Join(tags, ", ")),
-		hint: "name one of them: DIR:TAG",
+		err:  fmt.Errorf("which release of %s? Its tags are %s", r.Name, enumerate(tags, 8)),
+		hint: fmt.Sprintf("name one by its tag, such as %s:%s", r.Name, tags[0]),
 	}
+}
+
+// enumerate lists words, at most limit of them.
+func enumerate(words []string, limit int) string {
+	if more := len(words) - limit; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:limit], ", "), more)
+	}
+	return strings.Join(words, ", ")
 }
 
 // checkVersion refuses to give a published version another content.

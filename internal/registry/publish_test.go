@@ -76,7 +76,7 @@ func TestPublishing(t *testing.T) {
 
 	// Two releases in one directory: one must be named.
 	both := newFixture(t, "2.0.0", 1000).written(t, v1.dir)
-	if _, err := plan(both, nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "holds 2 releases") {
+	if _, err := plan(both, nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "Its tags are 1.0.0, 2.0.0") {
 		t.Errorf("two releases: %v", err)
 	}
 	publish(both, func(o *PublishOptions) { o.Tag = "2.0.0" })

@@ -78,6 +78,9 @@ func (r *Repository) readRelease(ctx context.Context, tag string) (*Release, err
 	if rel.Document, err = release.Decode(rel.DocumentBytes); err != nil {
 		return nil, err
 	}
+	if isVersionTag(tag) && tag != release.Tag(rel.Document.Version) {
+		return nil, fmt.Errorf("it is of version %q", rel.Document.Version)
+	}
 	return rel, rel.agree()
 }
 

@@ -34,26 +34,23 @@ type remote struct {
 	options Options
 }
 
-func newRemote(ref orasregistry.Reference, o Options) (*remote, error) {
+func newRemote(ref orasregistry.Reference, scheme string, o Options) (*remote, error) {
 	credential, err := credentialFunc(o.CredentialFiles)
 	if err != nil {
 		return nil, err
 	}
 	client := &auth.Client{
-		Client:     newHTTPClient(o),
+		Client:     newHTTPClient(scheme, o),
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 		Cache:      auth.NewCache(),
 		ClientID:   "ashlar",
 		Credential: credential,
 	}
-	r := &remote{ref: ref, scheme: "https", client: client, options: o}
-	if o.PlainHTTP || isLoopback(ref.Host()) {
-		r.scheme = "http"
-	}
+	r := &remote{ref: ref, scheme: scheme, client: client, options: o}
 	r.oras = &orasremote.Repository{
 		Client:           client,
 		Reference:        ref,
-		PlainHTTP:        r.scheme == "http",
+		PlainHTTP:        scheme == "http",
 		MaxMetadataBytes: maxManifest,
 		// Where the registry has no referrers API, oras-go keeps the list under
 		// a tag. Old versions of that list stay: many registries refuse to delete.
@@ -135,7 +132,7 @@ func (r *remote) classify(err error) error {
 		return statusClass(err, status.StatusCode, "")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return &PlainHTTPError{Name: r.ref.Registry + "/" + r.ref.Repository, err: err}
-	case errors.As(err, &certErr), errors.Is(err, errRedirect):
+	case errors.As(err, &certErr), errors.Is(err, errRedirect), errors.Is(err, errUnprotected):
 		return err
 	case errors.As(err, &netErr) && netErr.Err != nil:
 		return &transient{err: netErr.Err}
@@ -182,13 +179,34 @@ func statusError(resp *http.Response) error {
 	return statusClass(err, resp.StatusCode, resp.Header.Get("Retry-After"))
 }
 
-// transfers is for blobs, requests for all that is small.
+// transfers counts the attempts at a blob.
 func (r *remote) transfers() retrier {
 	return retrier{limit: r.options.Retries, backoff: r.options.Backoff}
 }
 
-func (r *remote) requests() retrier {
-	return retrier{limit: min(r.options.Retries, smallRetries), backoff: r.options.Backoff}
+// small makes a small request: do, again where that makes sense, for no longer
+// than Options.Request in all.
+func (r *remote) small(ctx context.Context, do func(ctx context.Context) error) error {
+	limited, cancel := withLimit(ctx, r.options.Request)
+	defer cancel()
+	var before error // what went wrong while there was time
+	retry := retrier{limit: min(r.options.Retries, smallRetries), backoff: r.options.Backoff}
+	err := retry.try(limited, func() error {
+		err := do(limited)
+		if limited.Err() == nil {
+			before = err
+		}
+		return err
+	})
+	if err != nil && before != nil && limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w; before that: %w", err, before)
+	}
+	return err
+}
+
+// withLimit ends ctx after a time that a small request cannot need.
+func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the server takes longer than %s for a small request", limit))
 }
 
 // try calls do until it works or another attempt makes no sense.
@@ -217,7 +235,7 @@ func (r *remote) manifest(ctx context.Context, reference string) (desc ocispec.D
 	if err := r.checkReference(reference); err != nil {
 		return desc, nil, err
 	}
-	err = r.requests().try(ctx, func() error {
+	err = r.small(ctx, func(ctx context.Context) error {
 		resp, err := r.get(ctx, http.MethodGet, "/manifests/"+reference, http.Header{"Accept": {acceptManifests}}, http.StatusOK)
 		if err != nil {
 			return err
@@ -246,7 +264,7 @@ func (r *remote) resolve(ctx context.Context, reference string) (desc ocispec.De
 		return desc, err
 	}
 	enough := false
-	err = r.requests().try(ctx, func() error {
+	err = r.small(ctx, func(ctx context.Context) error {
 		resp, err := r.get(ctx, http.MethodHead, "/manifests/"+reference, http.Header{"Accept": {acceptManifests}}, http.StatusOK)
 		if err != nil {
 			return err
@@ -274,7 +292,7 @@ func (r *remote) exists(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	if isManifest(desc.MediaType) {
 		path, header = "/manifests/", http.Header{"Accept": {acceptManifests}}
 	}
-	err := r.requests().try(ctx, func() error {
+	err := r.small(ctx, func(ctx context.Context) error {
 		resp, err := r.get(ctx, http.MethodHead, path+desc.Digest.String(), header, http.StatusOK)
 		if err != nil {
 			return err
@@ -288,16 +306,19 @@ func (r *remote) exists(ctx context.Context, desc ocispec.Descriptor) (bool, err
 }
 
 func (r *remote) tags(ctx context.Context) (tags []string, err error) {
-	err = r.requests().try(ctx, func() error {
+	err = r.small(ctx, func(ctx context.Context) error {
 		tags = nil
+		pages := 0
 		return r.classify(r.oras.Tags(ctx, "", func(page []string) error {
 			if tags = append(tags, page...); len(tags) > maxTags {
 				return fmt.Errorf("there are more than %d", maxTags)
 			}
+			if pages++; pages > maxTagPages {
+				return fmt.Errorf("there are more than %d pages of them", maxTagPages)
+			}
 			return nil
 		}))
 	})
-	slices.Sort(tags)
 	return tags, err
 }
 
@@ -313,7 +334,7 @@ func (r *remote) putBlob(ctx context.Context, desc ocispec.Descriptor, open func
 }
 
 func (r *remote) putManifest(ctx context.Context, desc ocispec.Descriptor, body []byte, tag string) error {
-	return r.requests().try(ctx, func() error {
+	return r.small(ctx, func(ctx context.Context) error {
 		if tag == "" {
 			return r.classify(r.oras.Manifests().Push(ctx, desc, bytes.NewReader(body)))
 		}

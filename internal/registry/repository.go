@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,6 +22,7 @@ type Repository struct {
 
 	place       place
 	connections int
+	request     time.Duration // for a small request; 0: without limit
 }
 
 // place is what a registry's repository and a layout directory both can do.
@@ -82,6 +85,11 @@ func (r *Repository) FetchBytes(ctx context.Context, desc ocispec.Descriptor, li
 	if desc.Size > limit {
 		return nil, fmt.Errorf("fetching %s from %s: it has %d bytes, the limit is %d", desc.Digest, r.Name, desc.Size, limit)
 	}
+	if r.request > 0 && desc.Size <= maxDocument {
+		var cancel context.CancelFunc
+		ctx, cancel = withLimit(ctx, r.request)
+		defer cancel()
+	}
 	rc, err := r.Fetch(ctx, desc)
 	if err != nil {
 		return nil, err
@@ -110,13 +118,16 @@ func (r *Repository) FetchRange(ctx context.Context, desc ocispec.Descriptor, of
 	return rc, nil
 }
 
-// Tags lists all tags, sorted.
+// Tags lists all tags, sorted. What cannot be a tag is left out: whoever lists
+// tags prints them, and puts them into other names.
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	tags, err := r.place.tags(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing the tags of %s: %w", r.Name, err)
 	}
-	return tags, nil
+	tags = slices.DeleteFunc(tags, func(tag string) bool { return !isTag(tag) })
+	slices.Sort(tags)
+	return slices.Compact(tags), nil
 }
 
 // Tag makes tag name a manifest that is in the repository already.

@@ -132,12 +132,8 @@ func (s *stream) closeBody() {
 	if s.body == nil {
 		return
 	}
-	if s.pos == s.end {
-		// Lets the transport see the end of the body, so that it keeps the
-		// connection; a body that goes on (endless) is not followed.
-		var one [1]byte
-		s.body.Read(one[:])
-	}
+	// Where the length was announced, the transport saw the end with the last
+	// byte and keeps the connection. Where it was not, the end may never come.
 	s.body.Close()
 	s.body = nil
 }

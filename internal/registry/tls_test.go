@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	orasregistry "oras.land/oras-go/v2/registry"
 )
 
 // front starts a TLS server that asks for a password and sends who has one to
@@ -48,10 +50,11 @@ func front(t *testing.T, own http.Handler, redirect string) (address string, o O
 // overTLS opens a repository behind TLS, though a loopback host would get plain HTTP.
 func overTLS(t *testing.T, address string, o Options) *Repository {
 	t.Helper()
-	r, _, err := Open(address+"/acme/server", o)
+	ref, err := orasregistry.ParseReference(address + "/acme/server")
 	must(t, err)
-	r.place.(*remote).scheme = "https"
-	return r
+	place, err := newRemote(ref, "https", o.withDefaults())
+	must(t, err)
+	return &Repository{Name: address, place: place, connections: defaultConnections}
 }
 
 // TestRedirectedBlobs: ranges survive a redirect to another host, the password does not.
@@ -70,7 +73,7 @@ func TestRedirectedBlobs(t *testing.T) {
 	address, o := front(t, own, strings.Replace(storage.URL, "127.0.0.1", "example.com", 1))
 	o.TLS.RootCAs.AddCert(storage.Certificate())
 	r := overTLS(t, address, o)
-	transport := r.place.(*remote).client.Client.Transport.(*http.Transport)
+	transport := r.place.(*remote).client.Client.Transport.(*guard).next.(*http.Transport)
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return dial(ctx, network, strings.Replace(addr, "example.com", "127.0.0.1", 1))

@@ -16,26 +16,36 @@ var errRedirect = errors.New("the server redirects")
 // newHTTPClient makes a client whose connections are kept and shared, at most
 // o.Connections to a host. HTTP/2 is off: it would put all transfers on one TCP
 // connection, and a stall of one could not be told from a stall of all.
-func newHTTPClient(o Options) *http.Client {
+//
+// Whose scheme is https is never asked by plain HTTP; whose scheme is http, and
+// only because it is on the loopback, sends nobody further than that.
+func newHTTPClient(scheme string, o Options) *http.Client {
 	dialer := &net.Dialer{Timeout: min(o.Stall, 30*time.Second), KeepAlive: 15 * time.Second}
+	transport := &http.Transport{
+		Proxy: o.Proxy,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &stallConn{Conn: conn, limit: o.Stall}, nil
+		},
+		TLSClientConfig:        o.TLS,
+		TLSHandshakeTimeout:    o.Stall,
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+		MaxConnsPerHost:        o.Connections,
+		MaxIdleConnsPerHost:    o.Connections,
+		IdleConnTimeout:        30 * time.Second,
+		DisableCompression:     true, // blobs are what they are
+		MaxResponseHeaderBytes: 64 << 10,
+		ResponseHeaderTimeout:  o.Request,
+	}
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy: o.Proxy,
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				conn, err := dialer.DialContext(ctx, network, addr)
-				if err != nil {
-					return nil, err
-				}
-				return &stallConn{Conn: conn, limit: o.Stall}, nil
-			},
-			TLSClientConfig:        o.TLS,
-			TLSHandshakeTimeout:    o.Stall,
-			TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
-			MaxConnsPerHost:        o.Connections,
-			MaxIdleConnsPerHost:    o.Connections,
-			IdleConnTimeout:        30 * time.Second,
-			DisableCompression:     true, // blobs are what they are
-			MaxResponseHeaderBytes: 64 << 10,
+		Transport: &guard{
+			next:    transport,
+			plain:   func(host string) bool { return scheme == "http" && (o.PlainHTTP || isLoopback(host)) },
+			minRate: o.MinRate,
+			window:  o.Window,
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) >= 10 {
