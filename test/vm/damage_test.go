@@ -83,3 +83,17 @@ func TestOneByteOfTheImage(t *testing.T) {
 	m.expectContains("status", m.sh("ashlar status"), "failed")
 	m.expectContains("verify", m.fails("ashlar verify"), image[:12])
 }
+
+// TestFirstBootRefusesAWrongObject: what a disk image brings is measured before
+// it is believed.
+func TestFirstBootRefusesAWrongObject(t *testing.T) {
+	m := newMachine(t, fx.Disk(), "vm")
+	digest := objectOf(t, "1.0.0", "/usr/bin/nano")
+	m.flip("/ashlar/objects/" + digest[:2] + "/" + digest[2:])
+	m.step("start", m.Start)
+	m.step("refusal", func(ctx context.Context) error {
+		_, err := m.WaitConsole(ctx, "ashlar: cannot boot: .*"+digest+".*reboots in")
+		return err
+	})
+	m.PowerCut()
+}

@@ -19,7 +19,7 @@ func TestUpdateRollbackForward(t *testing.T) {
 
 	// Two edits beside what the release changes, one on the same line, one account.
 	m.sh(`sed -i 's/^port = 80$/port = 8080/' /etc/story.conf && echo mine > /etc/local.conf && echo 'edited' > /etc/motd
-		useradd --system --no-create-home localuser && echo v1 > /var/lib/shared`)
+		useradd --uid 1500 --no-create-home localuser && echo v1 > /var/lib/shared`)
 	site.publish("2.0.0")
 	m.expectContains("update --check", m.sh("ashlar update --check"), "server-2.0.0 is available")
 	m.expect("what boots next before the update", next(m), "1.0.0")

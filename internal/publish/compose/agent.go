@@ -74,10 +74,8 @@ func (b *builder) agentUnits(t *tree.Tree) []string {
 		list = append(list, hostKeysUnit)
 	}
 	if b.o.Agent.Ashlar != "" {
-		list = append(list, "ashlar-booted.service")
-		if b.o.Recipe.Update.Repository != "" {
-			list = append(list, "ashlar-update.timer")
-		}
+		// The timer too where the recipe names no repository: "ashlar switch" may.
+		list = append(list, "ashlar-booted.service", "ashlar-update.timer")
 	}
 	return list
 }
