@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"internal/program":  {},
 	"internal/progress": {},
 	"internal/vmtest":   {},
+	"bench":             {"internal/vmtest", "internal/publish", "internal/machine", "internal/registry", "internal/image", "test"},
 	"test":              {"internal/vmtest", "internal/publish", "internal/machine", "internal/registry", "internal/image"},
 }
 
