@@ -21,8 +21,12 @@ func newGCCommand(g *globals) *cobra.Command {
 		GroupID: "machine",
 		Short:   "Remove what no deployment needs",
 		Long: `Remove deployments that are neither running, next, previous, staged nor pinned,
-then the images and objects that none of the others use. It runs by itself after
-every good boot, and may be run and interrupted at any time.`,
+then the images and objects that none of the others use. While the running one
+still has to prove itself, every boot file stays. Of a release that failed, the
+memory stays, so that it is not staged again.
+
+It runs by itself after every good boot and every update, and may be run and
+interrupted at any time.`,
 		Example: "  ashlar gc --dry-run",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runGC(c.Context(), o, g) },
@@ -61,6 +65,9 @@ func printGC(g *globals, plan *update.GCPlan, dryRun bool) {
 	for _, e := range plan.Entries {
 		g.printf("%s boot file %s\n", done, e.File)
 	}
+	for _, d := range plan.Remembered {
+		g.printf("%s deployment %s, but for the memory of it\n", done, d.Short())
+	}
 	for _, d := range plan.Deployments {
 		g.printf("%s deployment %s\n", done, d.Short())
 	}
@@ -83,20 +90,18 @@ func newBootRecordCommand(g *globals) *cobra.Command {
 
 func runBootRecord(ctx context.Context, g *globals) error {
 	m, unlock, err := lockMachine("boot-record")
+	if errors.Is(err, store.ErrBusy) {
+		// Whoever holds the lock, or takes it next, sees the boot file without
+		// its counter, and records it: see update.Machine.Prepare.
+		g.printf("not recorded now: %v\n", err)
+		return nil
+	}
 	if err != nil {
-		// An update that is under way holds the lock, and clears up itself.
-		if errors.Is(err, store.ErrBusy) {
-			g.printf("not recorded: %v\n", err)
-		}
 		return err
 	}
 	defer unlock()
 	if err := m.RecordGoodBoot(); err != nil {
 		return err
 	}
-	plan, err := m.PlanGC(ctx)
-	if err != nil {
-		return err
-	}
-	return m.GC(ctx, plan)
+	return clearAway(ctx, m)
 }

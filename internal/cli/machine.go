@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
@@ -32,6 +31,9 @@ func (e *notAshlarError) Error() string {
 }
 func (e *notAshlarError) Unwrap() error { return e.err }
 
+// errNotRoot is for everybody else.
+var errNotRoot = errors.New("only root can look at or change what this machine boots")
+
 // machineRoot is the directory that plays "/".
 func machineRoot() string {
 	if root := os.Getenv("ASHLAR_ROOT"); root != "" {
@@ -40,7 +42,8 @@ func machineRoot() string {
 	return "/"
 }
 
-// openMachine opens the computer it runs on, to look at.
+// openMachine opens the computer it runs on, to look at. The store and the ESP
+// are root's alone, even to read.
 func openMachine() (*update.Machine, error) {
 	root := machineRoot()
 	st, err := store.Open(filepath.Join(root, sysrootDir, "ashlar"))
@@ -49,6 +52,8 @@ func openMachine() (*update.Machine, error) {
 	}
 	if root != "/" {
 		st.Sealer = store.Software
+	} else if os.Geteuid() != 0 {
+		return nil, errNotRoot
 	}
 	partition, err := esp.Open(filepath.Join(root, espDir))
 	if err != nil {
@@ -66,7 +71,8 @@ func openMachine() (*update.Machine, error) {
 func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 	if machineRoot() == "/" {
 		if os.Geteuid() != 0 {
-			return nil, nil, fmt.Errorf("only root can run ashlar %s", verb)
+			_, err := openMachine() // says which of the two it is
+			return nil, nil, err
 		}
 		if err := sysroot.EnsureWritable(sysrootDir); err != nil {
 			return nil, nil, &notAshlarError{err}
@@ -82,7 +88,7 @@ func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := m.Store.CleanTmp(); err != nil {
+	if err := m.Prepare(); err != nil {
 		unlock()
 		return nil, nil, err
 	}
@@ -100,16 +106,9 @@ func completeDeployments(*cobra.Command, []string, string) ([]string, cobra.Shel
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var words []string
-	for _, d := range s.Deployments {
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
 		words = append(words, d.Version+"\t"+d.ID())
 	}
 	return words, cobra.ShellCompDirectiveNoFileComp
-}
-
-// short is a digest as people are shown it, or nothing.
-func short(d verity.Digest) string {
-	if d.IsZero() {
-		return ""
-	}
-	return d.Short()
 }

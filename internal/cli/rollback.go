@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -121,7 +122,11 @@ func pinCommand(g *globals, pinned bool, c *cobra.Command) *cobra.Command {
 }
 
 func runPin(word string, pinned bool, g *globals) error {
-	m, unlock, err := lockMachine("pin")
+	verb := "pin"
+	if !pinned {
+		verb = "unpin"
+	}
+	m, unlock, err := lockMachine(verb)
 	if err != nil {
 		return err
 	}
@@ -133,6 +138,9 @@ func runPin(word string, pinned bool, g *globals) error {
 	d, err := s.Find(word)
 	if err != nil {
 		return err
+	}
+	if pinned && d.Remembered() {
+		return fmt.Errorf("%s was cleared away; there is nothing to pin", d.ID())
 	}
 	if err := m.SetPinned(d, pinned); err != nil {
 		return err

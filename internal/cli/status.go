@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -46,8 +47,9 @@ type statusDeployment struct {
 	Release   string        `json:"release"`
 	Origin    store.Origin  `json:"origin"`
 	Roles     []update.Role `json:"roles"`
-	TriesLeft int           `json:"tries_left"` // -1: proved good, not counted
+	TriesLeft int           `json:"tries_left"` // -1: not counted, for it proved good or has no boot file
 	Pinned    bool          `json:"pinned"`
+	Failure   string        `json:"failure"` // why its last boot failed, where that is known
 }
 
 func newStatusCommand(g *globals) *cobra.Command {
@@ -97,7 +99,7 @@ func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 		d := &s.Deployments[i]
 		row := statusDeployment{
 			ID: d.ID(), Name: d.Name, Version: d.Version, Image: d.Image, Release: d.Release,
-			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1,
+			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1, Failure: d.Failure,
 		}
 		if row.Roles == nil {
 			row.Roles = []update.Role{}
@@ -163,7 +165,11 @@ func printStatus(g *globals, answer statusAnswer) {
 		for i, r := range d.Roles {
 			roles[i] = string(r)
 		}
-		fmt.Fprintf(w, "%s-%s\t%s\t%s\t%s:%s\n", d.Name, d.Version, d.Image.Short(), strings.Join(roles, ", "), d.Origin.Repository, d.Origin.Channel)
+		follows := "follows no repository"
+		if d.Origin.Repository != "" {
+			follows = d.Origin.Repository + ":" + d.Origin.Channel
+		}
+		fmt.Fprintf(w, "%s-%s\t%s\t%s\t%s\n", d.Name, d.Version, d.Image.Short(), strings.Join(roles, ", "), follows)
 	}
 	w.Flush()
 	sealed := "sealed: the kernel checks every object at every read"
@@ -173,6 +179,15 @@ func printStatus(g *globals, answer statusAnswer) {
 	g.printf("\nroot        %s\n", sealed)
 	g.printf("signatures  releases are not signed: this machine follows the digest its channel names\n")
 	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
+	for _, d := range answer.Deployments {
+		if slices.Contains(d.Roles, update.Failed) {
+			why := d.Failure
+			if why == "" {
+				why = "its system started, but was not found good"
+			}
+			g.printf("failed      %s: %s\n", d.ID, why)
+		}
+	}
 	for _, item := range answer.Conflicts {
 		g.printf("conflict    %s: %s; the image's version is %s\n", item.Path, item.Detail, item.New)
 	}

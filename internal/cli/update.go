@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -16,10 +17,12 @@ type updateOptions struct {
 	dryRun bool
 	retry  bool
 	reboot bool
+	follow bool // also where there is nothing to stage; switch sets it
 }
 
 // updateAnswer is what `ashlar update --json` and `ashlar switch --json` print.
 type updateAnswer struct {
+	Schema  int               `json:"schema"`
 	ID      string            `json:"id"` // of the channel's release
 	Release string            `json:"release"`
 	Verdict update.Verdict    `json:"verdict"`
@@ -28,6 +31,9 @@ type updateAnswer struct {
 	Plan    *update.StagePlan `json:"plan,omitempty"`
 	Etc     *etcPreview       `json:"etc,omitempty"`
 }
+
+// noRepository is the verdict where there is none to ask.
+const noRepository update.Verdict = "no-repository"
 
 func newUpdateCommand(g *globals) *cobra.Command {
 	var o updateOptions
@@ -39,8 +45,9 @@ func newUpdateCommand(g *globals) *cobra.Command {
 than what runs, fetch what is missing and make it the next to boot. The running
 system is not touched; until the next boot everything stays as it is.
 
-A release that did not come up here, or that the machine was rolled back from,
-is not staged again unless --retry says so.`,
+What was staged before and has not booted yet is superseded. A release that did
+not come up here, or that the machine was rolled back from, is not staged again
+unless --retry says so. A machine that follows no repository has nothing to do.`,
 		Example: "  ashlar update --check\n  ashlar update --reboot",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runUpdate(c.Context(), o, g) },
@@ -90,6 +97,11 @@ func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
 		return err
 	}
 	origin, err := originOf(m)
+	var none *noOriginError
+	if errors.As(err, &none) {
+		// The service that asks after every boot must not fail for that.
+		return printUpdate(g, updateAnswer{Verdict: noRepository, Reason: none.Error()})
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +110,7 @@ func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
 		if err != nil {
 			return err
 		}
-		return printUpdate(g, updateAnswer{}, finding)
+		return printUpdate(g, describeFinding(finding))
 	}
 	return stage(ctx, "update", origin, o, g, func(v update.Verdict) bool {
 		return v == update.Available || o.retry && (v == update.HasFailed || v == update.WasBack)
@@ -115,25 +127,38 @@ func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
 		origin.Channel = channel
 		origin.Repository = o.repository[:len(o.repository)-len(channel)-1]
 	}
+	o.follow = true
 	return stage(ctx, "switch", origin, o.updateOptions, g, func(v update.Verdict) bool {
 		return v != update.Current && v != update.Waiting
 	})
 }
 
-// originOf is where the running deployment says that its updates are.
+// noOriginError is a machine that was told no repository.
+type noOriginError struct{ id string }
+
+func (e *noOriginError) Error() string {
+	return e.id + " follows no repository; ashlar switch REPOSITORY:CHANNEL names one"
+}
+
+// originOf is where the machine looks for its updates.
 func originOf(m *update.Machine) (store.Origin, error) {
 	s, err := m.Look()
 	if err != nil {
 		return store.Origin{}, err
 	}
-	running := s.With(update.Running)
-	if running == nil {
-		return store.Origin{}, &notAshlarError{fmt.Errorf("no deployment of %s is running", m.Store.Dir)}
+	for _, broken := range s.Broken {
+		if broken.Image == m.Running {
+			return store.Origin{}, fmt.Errorf("the running deployment cannot be read: %w", broken.Err)
+		}
 	}
-	if running.Origin.Repository == "" {
-		return store.Origin{}, fmt.Errorf("%s follows no repository; ashlar switch REPOSITORY:CHANNEL names one", running.ID())
+	leading := s.Leading()
+	if leading == nil {
+		return store.Origin{}, &notAshlarError{fmt.Errorf("no deployment of %q is running", m.Store.Dir)}
 	}
-	return running.Origin, nil
+	if leading.Origin.Repository == "" {
+		return store.Origin{}, &noOriginError{leading.ID()}
+	}
+	return leading.Origin, nil
 }
 
 func check(ctx context.Context, m *update.Machine, origin store.Origin) (*update.Finding, error) {
@@ -144,7 +169,7 @@ func check(ctx context.Context, m *update.Machine, origin store.Origin) (*update
 	return m.Check(ctx, repo, origin.Channel)
 }
 
-// stage checks the channel again under the lock and stages what wanted accepts.
+// stage checks the channel under the lock and stages what wanted accepts.
 func stage(ctx context.Context, verb string, origin store.Origin, o updateOptions, g *globals, wanted func(update.Verdict) bool) error {
 	m, unlock, err := lockMachine(verb)
 	if err != nil {
@@ -155,38 +180,58 @@ func stage(ctx context.Context, verb string, origin store.Origin, o updateOption
 	if err != nil {
 		return err
 	}
-	answer := updateAnswer{}
+	answer := describeFinding(finding)
 	if !wanted(finding.Verdict) {
-		if !o.dryRun {
+		if o.follow && !o.dryRun {
 			if err := m.Follow(finding.Release.Document.Root().Digest, origin); err != nil {
 				return err
 			}
+			answer.Reason += fmt.Sprintf("; it follows %s:%s", origin.Repository, origin.Channel)
 		}
-		return printUpdate(g, answer, finding)
+		return printUpdate(g, answer)
 	}
-	if answer.Plan, err = m.PlanStage(ctx, finding.Release, origin, g.progress); err != nil {
+	plan, err := m.PlanStage(ctx, finding.Release, origin, g.progress)
+	if err != nil {
 		return err
 	}
+	defer plan.Discard()
+	answer.Plan = plan
 	if !o.dryRun {
-		if err := m.Stage(ctx, answer.Plan, g.progress); err != nil {
+		if err := m.Stage(ctx, plan, g.progress); err != nil {
 			return err
 		}
 		answer.Staged = true
-		answer.Etc = previewEtc(m, answer.Plan.Image)
+		answer.Etc = previewEtc(m, plan.Image)
 	}
-	if err := printUpdate(g, answer, finding); err != nil {
+	if err := printUpdate(g, answer); err != nil || !answer.Staged {
 		return err
 	}
-	if answer.Staged && o.reboot {
+	if err := clearAway(ctx, m); err != nil {
+		return fmt.Errorf("%s is staged, and boots next; clearing away what it supersedes failed: %w", plan.ID, err)
+	}
+	if o.reboot {
 		return reboot(ctx)
 	}
 	return nil
 }
 
-func printUpdate(g *globals, answer updateAnswer, finding *update.Finding) error {
-	answer.ID = finding.Release.Document.ID
-	answer.Release = finding.Release.DocumentDigest
-	answer.Verdict, answer.Reason = finding.Verdict, finding.Reason
+// clearAway removes what the machine does not need any more, now.
+func clearAway(ctx context.Context, m *update.Machine) error {
+	plan, err := m.PlanGC(ctx)
+	if err != nil {
+		return err
+	}
+	return m.GC(ctx, plan)
+}
+
+func describeFinding(f *update.Finding) updateAnswer {
+	return updateAnswer{
+		ID: f.Release.Document.ID, Release: f.Release.DocumentDigest, Verdict: f.Verdict, Reason: f.Reason,
+	}
+}
+
+func printUpdate(g *globals, answer updateAnswer) error {
+	answer.Schema = 1
 	if g.json {
 		return g.printJSON(answer)
 	}

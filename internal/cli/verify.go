@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -96,11 +97,19 @@ func imagesToVerify(m *update.Machine, s *update.State, word string) ([]verity.D
 		if err != nil {
 			return nil, err
 		}
+		if d.Remembered() {
+			return nil, fmt.Errorf("%s was cleared away; there is nothing to verify", d.ID())
+		}
 		return []verity.Digest{d.Image}, nil
 	}
 	var images []verity.Digest
-	for _, d := range s.Deployments {
-		images = append(images, d.Image)
+	for i := range s.Deployments {
+		if d := &s.Deployments[i]; !d.Remembered() {
+			images = append(images, d.Image)
+		}
+	}
+	for _, broken := range s.Broken {
+		images = append(images, broken.Image)
 	}
 	return images, nil
 }

@@ -3,6 +3,7 @@ package update
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
@@ -19,7 +20,8 @@ const (
 	HasFailed Verdict = "failed"    // it was here, and did not come up
 	TooOld    Verdict = "older"     // older than what runs
 	TooFar    Verdict = "too-far"   // what runs is older than it can be reached from
-	Foreign   Verdict = "foreign"   // for another image or another architecture
+	Foreign   Verdict = "foreign"   // of another image
+	NoFit     Verdict = "no-fit"    // for another architecture; never staged
 )
 
 // Finding is the answer of a check.
@@ -39,36 +41,52 @@ func (m *Machine) Check(ctx context.Context, repo *registry.Repository, channel 
 	if err != nil {
 		return nil, err
 	}
+	if doc := rel.Document; doc.Architecture != m.arch() {
+		return &Finding{rel, NoFit, fmt.Sprintf("%s is for %q, this machine takes %q", doc.ID, doc.Architecture, m.arch())}, nil
+	}
 	verdict, reason := state.judge(rel)
 	return &Finding{Release: rel, Verdict: verdict, Reason: reason}, nil
 }
 
+func (m *Machine) arch() string {
+	if m.Arch != "" {
+		return m.Arch
+	}
+	return runtime.GOARCH
+}
+
 func (s *State) judge(rel *registry.Release) (Verdict, string) {
 	doc := rel.Document
-	running := s.With(Running)
-	if d := s.Of(doc.Root().Digest); d != nil && d.Entry != nil {
+	if d := s.Of(doc.Root().Digest); d != nil {
 		switch {
 		case d.Is(Running):
 			return Current, fmt.Sprintf("%s is running", doc.ID)
 		case d.Is(Failed):
-			return HasFailed, fmt.Sprintf("%s did not come up here after %d tries; ashlar update --retry tries it again", doc.ID, d.Entry.Done)
+			return HasFailed, fmt.Sprintf("%s did not come up here in %d tries; ashlar update --retry tries it again", doc.ID, d.tries())
+		case d.Is(Retired) && d.Remembered():
+			return WasBack, fmt.Sprintf("this machine was rolled back from %s; ashlar update --retry stages it again", doc.ID)
 		case d.Is(Retired):
 			return WasBack, fmt.Sprintf("this machine was rolled back from %s; ashlar rollback %s goes forward again", doc.ID, doc.Version)
 		case d.Is(Next):
 			return Waiting, fmt.Sprintf("%s is staged and boots next", doc.ID)
 		}
 	}
-	if running == nil {
+	base := s.Leading()
+	if base == nil {
 		return Available, ""
 	}
+	does := "runs"
+	if !base.Is(Running) {
+		does = "boots next"
+	}
 	switch {
-	case doc.Name != running.Name:
-		return Foreign, fmt.Sprintf("the channel holds image %q, this machine runs %q; ashlar switch changes images", doc.Name, running.Name)
-	case newer(running.Version, doc.Version):
-		return TooOld, fmt.Sprintf("the channel holds %s, older than %s that runs; ashlar switch takes it all the same", doc.Version, running.Version)
-	case doc.ReachableFrom != "" && newer(doc.ReachableFrom, running.Version):
-		return TooFar, fmt.Sprintf("%s can be reached from %s or newer, %s runs; update to a release between them first",
-			doc.ID, doc.ReachableFrom, running.Version)
+	case doc.Name != base.Name:
+		return Foreign, fmt.Sprintf("the channel holds image %q, and %q %s here; ashlar switch changes images", doc.Name, base.Name, does)
+	case newer(base.Version, doc.Version):
+		return TooOld, fmt.Sprintf("the channel holds %s, older than %s that %s; ashlar switch takes it all the same", doc.Version, base.Version, does)
+	case doc.ReachableFrom != "" && newer(doc.ReachableFrom, base.Version):
+		return TooFar, fmt.Sprintf("%s can be reached from %s or newer, and %s %s here; update to a release between them first",
+			doc.ID, doc.ReachableFrom, base.Version, does)
 	}
 	return Available, ""
 }

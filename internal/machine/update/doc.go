@@ -8,14 +8,19 @@
 //
 // The steps, in their order, and what a cut after each leaves:
 //
-//	fetched    objects and image, in the store's tmp/; the next run removes them
-//	stored     the same under their names, sealed; the next run finds and uses them
+//	planned    the image, in the store's tmp/; the next run removes it
+//	fetched    objects, in tmp/ too
+//	stored     objects and image under their names, sealed; the next run uses them
 //	described  the deployment directory; no boot entry names it yet
 //	committed  the boot file under its counted name: the next boot is the new system
+//	ordered    what was staged before is gone; what would sort before the new one is retired
 //
-// The last step is one rename on the ESP (see package esp). Before it nothing
-// has changed for the machine, after it everything has. Nothing that the running
-// deployment uses is written to, renamed or removed, ever.
+// The commit is one rename on the ESP (see package esp). Before it nothing has
+// changed for the machine. After it the new system is complete, and the first
+// of its image; only where an older release, or one of an image that sorts
+// later, is wanted does the order take more renames, and a cut between them
+// boots what runs. Nothing that the running deployment uses is written to or
+// removed, ever.
 //
 // # What a deployment is to the machine
 //
@@ -24,11 +29,16 @@
 //
 //	running   the kernel's command line names its image
 //	next      the loader's order puts its boot file first
-//	staged    its boot file still counts tries, and it is not running
-//	previous  of the others, the one that last booted well
+//	staged    the first, of what does not run, with tries to prove itself
+//	previous  of the others that did not fail, the one that last booted well
 //	retired   its boot file was put behind the others by a rollback (+0)
 //	failed    the loader used up its tries (+0-N)
 //	pinned    the administrator said so
 //
-// See docs/boot.md for the whole sequence.
+// Clearing up removes what is neither running, next, staged, previous nor
+// pinned, and nothing that has a boot file while what runs is on trial. Of a
+// release that failed or was retired before it ever booted well, aside.json
+// remains, so that it is not staged again until somebody says so.
+//
+// See docs/update.md for all of it, and docs/boot.md for the boot itself.
 package update

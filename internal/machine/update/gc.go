@@ -2,6 +2,10 @@ package update
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
@@ -11,14 +15,17 @@ import (
 // GCPlan says what a clean-up will remove, in the order it will.
 type GCPlan struct {
 	Entries     []esp.Entry      `json:"entries"`     // boot files
+	Remembered  []verity.Digest  `json:"remembered"`  // deployments of which only the memory stays
 	Deployments []verity.Digest  `json:"deployments"` // with their /etc
 	Sweep       *store.SweepPlan `json:"sweep"`
 	Kept        []verity.Digest  `json:"kept"`
+
+	aside []Deployment // those of Remembered, as they were
 }
 
 // Empty reports whether there is nothing to remove.
 func (p *GCPlan) Empty() bool {
-	return len(p.Entries)+len(p.Deployments)+len(p.Sweep.Images)+len(p.Sweep.Objects) == 0
+	return len(p.Entries)+len(p.Remembered)+len(p.Deployments)+len(p.Sweep.Images)+len(p.Sweep.Objects) == 0
 }
 
 // PlanGC finds what is neither running, next, previous, staged nor pinned. The
@@ -28,53 +35,126 @@ func (m *Machine) PlanGC(ctx context.Context) (*GCPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &GCPlan{}
+	plan := &GCPlan{Entries: []esp.Entry{}, Remembered: []verity.Digest{}, Deployments: []verity.Digest{}, Kept: []verity.Digest{}}
+	kept := m.keep(s)
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
-		if s.keep(d) {
+		if kept[d.Image] {
 			plan.Kept = append(plan.Kept, d.Image)
 			continue
 		}
-		plan.Deployments = append(plan.Deployments, d.Image)
 		if d.Entry != nil {
 			plan.Entries = append(plan.Entries, *d.Entry)
 		}
+		switch {
+		case !s.remembers(d):
+			plan.Deployments = append(plan.Deployments, d.Image)
+		case d.Entry != nil || m.hasEtc(d.Image):
+			plan.Remembered = append(plan.Remembered, d.Image)
+			plan.aside = append(plan.aside, *d)
+		}
 	}
-	// A deployment whose description cannot be read may still be what boots.
+	// A deployment whose description cannot be read may still be what boots,
+	// and so may the running image, where nothing here says that it runs.
 	for _, broken := range s.Broken {
-		plan.Kept = append(plan.Kept, broken.Image)
+		plan.keepImage(m, broken.Image)
 	}
-	// Where nothing here says that it runs, the running image is kept all the same.
-	if !m.Running.IsZero() && s.Of(m.Running) == nil && m.Store.HasImage(m.Running) {
-		plan.Kept = append(plan.Kept, m.Running)
-	}
-	plan.Sweep, err = m.Store.PlanSweep(ctx, plan.Kept)
+	plan.keepImage(m, m.Running)
+	plan.Sweep, err = m.planSweep(ctx, s, plan.Kept)
 	return plan, err
 }
 
-// keep says whether a deployment stays. One that failed or was gone back from
-// is remembered until a newer one runs, so that it is not staged again.
-func (s *State) keep(d *Deployment) bool {
-	for _, role := range []Role{Running, Next, Previous, Staged, Pinned} {
-		if d.Is(role) {
-			return true
+// keepImage keeps an image that has no description, where it is there at all.
+func (p *GCPlan) keepImage(m *Machine, d verity.Digest) {
+	if !d.IsZero() && !slices.Contains(p.Kept, d) && m.Store.HasImage(d) {
+		p.Kept = append(p.Kept, d)
+	}
+}
+
+// keep returns the images of all deployments that stay.
+func (m *Machine) keep(s *State) map[verity.Digest]bool {
+	kept := make(map[verity.Digest]bool)
+	for i := range s.Deployments {
+		if d := &s.Deployments[i]; s.keeps(d) {
+			kept[d.Image] = true
 		}
+	}
+	// The first boot of a deployment merges /etc from another, which it needs
+	// until then.
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
+		if base, ok := d.EtcBase(); ok && kept[d.Image] && !m.hasEtc(d.Image) {
+			kept[base] = true
+		}
+	}
+	return kept
+}
+
+func (s *State) keeps(d *Deployment) bool {
+	if slices.ContainsFunc([]Role{Running, Next, Previous, Staged, Pinned}, d.Is) {
+		return true
 	}
 	running := s.With(Running)
 	if running == nil {
+		return true // nobody knows what this machine can do without
+	}
+	// Until the running deployment has proved itself, every boot file is a way back.
+	if d.Entry != nil && running.Entry != nil && running.Entry.Counted() {
 		return true
 	}
-	if d.Is(Failed) || d.Is(Retired) {
-		return newer(d.Version, running.Version)
+	// What was good, and newer, has an /etc that nothing here carries on: it stays
+	// until the machine has gone forward past it.
+	return d.Entry != nil && d.GoodBootsSeq > 0 && d.aboveIn(s) && (d.Is(Failed) || d.Is(Retired)) && d.Name == running.Name
+}
+
+// remembers says whether the memory of a deployment stays when it goes: until
+// a newer one runs.
+func (s *State) remembers(d *Deployment) bool {
+	return (d.Is(Failed) || d.Is(Retired)) && d.aboveIn(s)
+}
+
+// aboveIn reports whether d is newer than what runs, or no version of it.
+func (d *Deployment) aboveIn(s *State) bool {
+	running := s.With(Running)
+	return running != nil && (d.Name != running.Name || newer(d.Version, running.Version))
+}
+
+func (m *Machine) hasEtc(d verity.Digest) bool {
+	_, err := os.Lstat(m.Store.EtcUpper(d))
+	return err == nil
+}
+
+// planSweep plans to remove what no kept image uses. An image that cannot be
+// read would stop every clean-up; one that failed, and may well have because of
+// that, is given up instead. Its deployment keeps its /etc.
+func (m *Machine) planSweep(ctx context.Context, s *State, kept []verity.Digest) (*store.SweepPlan, error) {
+	plan, err := m.Store.PlanSweep(ctx, kept)
+	if err == nil || ctx.Err() != nil {
+		return plan, err
 	}
-	// Until the running deployment has proved itself, everything that ever
-	// booted well is a way back.
-	return running.Entry != nil && running.Entry.Counted() && d.GoodBootsSeq > 0
+	readable := slices.DeleteFunc(slices.Clone(kept), func(image verity.Digest) bool {
+		d := s.Of(image)
+		if d == nil || !d.Is(Failed) || d.Is(Next) || d.Is(Pinned) {
+			return false
+		}
+		_, err := m.Store.ReadImage(image)
+		return err != nil
+	})
+	if len(readable) == len(kept) {
+		return nil, err
+	}
+	return m.Store.PlanSweep(ctx, readable)
 }
 
 // GC walks the plan: boot files first, so that the loader never offers what is
-// half gone, then deployments, then what nothing uses any more.
+// half gone, then deployments, then what nothing uses any more. What shall be
+// remembered is, before its boot file goes.
 func (m *Machine) GC(ctx context.Context, plan *GCPlan) error {
+	for i := range plan.aside {
+		if err := m.putAside(&plan.aside[i]); err != nil {
+			return err
+		}
+	}
 	for _, e := range plan.Entries {
 		if err := m.ESP.Remove(e); err != nil {
 			return err
@@ -85,11 +165,15 @@ func (m *Machine) GC(ctx context.Context, plan *GCPlan) error {
 			return err
 		}
 	}
+	for _, d := range plan.Remembered {
+		// The report first: without it, whatever is left of /etc is made anew.
+		err := errors.Join(forget(m.Store.EtcReport(d)), os.RemoveAll(m.Store.EtcWork(d)), os.RemoveAll(m.Store.EtcUpper(d)))
+		if err != nil {
+			return fmt.Errorf("clearing deployment %s: %w", d.Short(), err)
+		}
+	}
 	if err := m.Store.Sweep(ctx, plan.Sweep); err != nil {
 		return err
 	}
-	if err := m.ESP.Clean(); err != nil {
-		return err
-	}
-	return m.Store.CleanTmp()
+	return m.prepare()
 }

@@ -6,22 +6,18 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/boot"
+	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/progress"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
-
-// maxIndex limits what is read of a pack's index, in bytes.
-const maxIndex = pack.MaxIndex
-
-// storeReserve stays free in the store whatever is staged, in bytes: the
-// running system's /var lives on the same file system.
-const storeReserve = 64 << 20
 
 // StagePlan says what staging a release will do.
 type StagePlan struct {
@@ -36,80 +32,113 @@ type StagePlan struct {
 	Missing  int           `json:"missing"`  // of them, to be fetched
 	Bytes    int64         `json:"bytes"`    // their content
 	Transfer int64         `json:"transfer"` // bytes to read for them, as packed
-	Requests int           `json:"requests"`
+	Requests int           `json:"requests"` // to read them with
+	Replaces []string      `json:"replaces"` // what was staged before, and goes
+	Renames  []boot.Rename `json:"renames"`  // of boot files, so that the release comes first
 	Need     Room          `json:"need"`
 	Free     Room          `json:"free"`
 
 	rel     *registry.Release
-	erofs   string // the image, in the store's tmp/
+	here    *esp.Entry // the boot file, where it is on the ESP already
+	erofs   string     // the image, in the store's tmp/
 	ranges  []pack.Range
 	created string
 }
 
-// Room is space on both file systems, in bytes.
-type Room struct {
-	Store int64 `json:"store"`
-	ESP   int64 `json:"esp"`
-}
-
-// SpaceError says which file system is too small for a release.
-type SpaceError struct {
-	ID         string
-	Where      string // "the store" or "the ESP"
-	Need, Free int64  // bytes
-}
-
-func (e *SpaceError) Error() string {
-	return fmt.Sprintf("cannot stage %s: %s has %d MB free, the release needs %d MB", e.ID, e.Where, e.Free/1e6, (e.Need+1e6-1)/1e6)
-}
-
-// Hint says what may help.
-func (e *SpaceError) Hint() string {
-	return "ashlar gc --dry-run shows what can go; ashlar status shows what is pinned"
-}
-
 // PlanStage fetches the release's image and index and works out what staging
-// would do. The image is kept in the store's tmp/ for Stage. The store's lock
-// must be held.
+// would do. The image is kept in the store's tmp/ for Stage, until Discard. The
+// store's lock must be held.
 func (m *Machine) PlanStage(ctx context.Context, rel *registry.Release, origin store.Origin, p progress.Reporter) (*StagePlan, error) {
 	doc := rel.Document
 	root := doc.Root()
 	plan := &StagePlan{
 		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: rel.DocumentDigest,
-		Image: root.Digest, Origin: origin, Objects: root.Objects, rel: rel, created: doc.Created,
+		Image: root.Digest, Origin: origin, rel: rel, created: doc.Created,
+		erofs: filepath.Join(m.Store.Dir, "tmp", "image-"+root.Digest.Short()),
+	}
+	if err := m.plan(ctx, plan, p); err != nil {
+		plan.Discard()
+		return nil, fmt.Errorf("cannot stage %s: %w", doc.ID, err)
+	}
+	return plan, nil
+}
+
+// Discard removes what planning fetched. After Stage it does nothing.
+func (p *StagePlan) Discard() {
+	os.Remove(p.erofs) // gone already, or the next run clears it away
+}
+
+func (m *Machine) plan(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	switch doc := plan.rel.Document; {
+	case doc.Architecture != m.arch():
+		return fmt.Errorf("it is for %q, this machine takes %q", doc.Architecture, m.arch())
+	case plan.Image == m.Running:
+		return fmt.Errorf("its image is running")
+	case !m.Running.IsZero():
+		plan.EtcFrom = m.Running.String()
 	}
 	state, err := m.Look()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if running := state.With(Running); running != nil && running.Image != root.Digest {
-		plan.EtcFrom = running.Image.String()
+	if err := plan.order(state); err != nil {
+		return err
 	}
 	// What the document says is enough to refuse early; the objects decide.
-	if err := m.checkRoom(plan, []int64{root.Size}); err != nil {
-		return nil, err
+	root := plan.rel.Document.Root()
+	if err := m.checkRoom(plan, []int64{root.Size, root.Size}); err != nil {
+		return err
 	}
-	plan.erofs = filepath.Join(m.Store.Dir, "tmp", "image-"+root.Digest.Short())
 	p.Stage("fetching the image", root.Size, progress.Bytes)
-	objects, err := fetchImage(ctx, rel, plan.erofs, root.Size, p)
+	objects, err := fetchImage(ctx, plan.rel, plan.erofs, root.Size, p)
 	if err != nil {
-		return nil, fmt.Errorf("cannot stage %s: %w", doc.ID, err)
+		return err
 	}
-	index, err := readIndex(ctx, rel, objects)
+	index, err := readIndex(ctx, plan.rel, objects)
 	if err != nil {
-		return nil, fmt.Errorf("cannot stage %s: %w", doc.ID, err)
+		return err
 	}
-	if err := m.planObjects(plan, objects, index, root.Size); err != nil {
-		return nil, err
+	return m.planObjects(plan, objects, index, root.Size)
+}
+
+// order plans how the release comes first in the loader's order, and refuses
+// one that cannot, before anything is fetched for it.
+func (p *StagePlan) order(s *State) error {
+	entries := slices.Clone(s.Entries)
+	p.Replaces = []string{}
+	for _, d := range s.superseded(p.Image) {
+		p.Replaces = append(p.Replaces, d.ID())
+		entries = slices.DeleteFunc(entries, func(e esp.Entry) bool { return e.File == d.Entry.File })
 	}
-	return plan, nil
+	if e, ok := esp.Find(entries, p.Image); ok {
+		p.here = &e
+	} else {
+		name, err := esp.EntryName(p.Version, p.Image)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.Name == name && e.Ignored == "" {
+				return fmt.Errorf("the boot file %q has its name, and is not its own; remove it", e.File)
+			}
+		}
+		entries = append(entries, esp.Entry{
+			Name: name, Version: p.Version, Image: p.Image, SortKey: p.Name, SortVersion: p.Version,
+		}.WithCounter(esp.Tries, 0))
+	}
+	order, err := boot.PlanRollback(entries, p.Image)
+	if err != nil {
+		return err
+	}
+	p.Renames = order.Renames
+	return nil
 }
 
 // fetchImage writes the image to path and returns the objects it needs.
 func fetchImage(ctx context.Context, rel *registry.Release, path string, size int64, p progress.Reporter) ([]tree.Object, error) {
 	r, err := rel.OpenEROFS(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fetching the image: %w", err)
 	}
 	defer r.Close()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -130,14 +159,18 @@ func fetchImage(ctx context.Context, rel *registry.Release, path string, size in
 func readIndex(ctx context.Context, rel *registry.Release, objects []tree.Object) (*pack.Index, error) {
 	r, err := rel.OpenPackIndex(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fetching the pack's index: %w", err)
 	}
 	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, maxIndex+1))
+	data, err := io.ReadAll(io.LimitReader(r, pack.MaxIndex+1))
 	if err != nil {
 		return nil, fmt.Errorf("fetching the pack's index: %w", err)
 	}
-	return pack.DecodeIndex(data, objects, rel.Document.Pack.Size)
+	index, err := pack.DecodeIndex(data, objects, rel.Document.Pack.Size)
+	if err != nil {
+		return nil, fmt.Errorf("reading the pack's index: %w", err)
+	}
+	return index, nil
 }
 
 // planObjects finds what is missing and checks that there is room for it.
@@ -145,13 +178,13 @@ func (m *Machine) planObjects(plan *StagePlan, objects []tree.Object, index *pac
 	sizes := []int64{imageSize}
 	missing := make(map[verity.Digest]bool)
 	for _, object := range objects {
-		if !m.Store.HasObject(object.Digest) {
+		if !missing[object.Digest] && !m.Store.HasObject(object.Digest) {
 			missing[object.Digest] = true
 			plan.Bytes += int64(object.Size)
 			sizes = append(sizes, int64(object.Size))
 		}
 	}
-	plan.Missing = len(missing)
+	plan.Objects, plan.Missing = len(objects), len(missing)
 	if len(missing) > 0 {
 		plan.ranges = index.Plan(func(d verity.Digest) bool { return missing[d] }, pack.PlanOptions{})
 	}
@@ -160,27 +193,4 @@ func (m *Machine) planObjects(plan *StagePlan, objects []tree.Object, index *pac
 		plan.Transfer += r.Length
 	}
 	return m.checkRoom(plan, sizes)
-}
-
-// checkRoom compares what is needed with what is free, before the first write.
-func (m *Machine) checkRoom(plan *StagePlan, sizes []int64) error {
-	space, err := m.Store.Space()
-	if err != nil {
-		return err
-	}
-	onESP, err := m.ESP.Free()
-	if err != nil {
-		return err
-	}
-	plan.Need = Room{Store: space.Need(sizes...) + storeReserve, ESP: plan.rel.Document.UKI.Size + 2*onESP.Block}
-	plan.Free = Room{Store: space.Free, ESP: onESP.Free}
-	switch {
-	case plan.Need.Store > plan.Free.Store:
-		return &SpaceError{plan.ID, "the store", plan.Need.Store, plan.Free.Store}
-	case space.Inodes >= 0 && space.Inodes < int64(len(sizes))+100:
-		return fmt.Errorf("cannot stage %s: the store has %d inodes free, the release needs %d", plan.ID, space.Inodes, len(sizes)+100)
-	case plan.Need.ESP > plan.Free.ESP:
-		return &SpaceError{plan.ID, "the ESP", plan.Need.ESP, plan.Free.ESP}
-	}
-	return nil
 }

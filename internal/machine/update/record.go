@@ -9,19 +9,50 @@ import (
 )
 
 // RecordGoodBoot notes that the running deployment came up: from now on it is
-// what a rollback goes back to. It runs after boot-complete.target.
+// what a rollback goes back to. It runs after boot-complete.target. The store's
+// lock must be held.
 func (m *Machine) RecordGoodBoot() error {
 	s, err := m.Look()
 	if err != nil {
 		return err
 	}
 	running := s.With(Running)
-	if running == nil || running.GoodBootsSeq > 0 && running.GoodBootsSeq == s.lastSeq() {
+	if running == nil {
+		return nil
+	}
+	if err := forget(m.failurePath(running.Image)); err != nil { // of an earlier try
+		return err
+	}
+	var last int64 // of the others
+	for i := range s.Deployments {
+		if d := &s.Deployments[i]; d != running {
+			last = max(last, d.GoodBootsSeq)
+		}
+	}
+	if running.GoodBootsSeq > last {
 		return nil
 	}
 	dep := running.Deployment
-	dep.GoodBootsSeq = s.lastSeq() + 1
+	dep.GoodBootsSeq = last + 1
 	return m.Store.WriteDeployment(&dep)
+}
+
+// Prepare is what every change begins with, under the store's lock. It clears
+// away what a run that was cut left, and records a good boot that could not be
+// recorded when it was found good, because another ashlar was at work: the boot
+// file without a counter still says so.
+func (m *Machine) Prepare() error {
+	if err := m.prepare(); err != nil {
+		return err
+	}
+	s, err := m.Look()
+	if err != nil {
+		return err
+	}
+	if d := s.With(Running); d != nil && d.Entry != nil && !d.Entry.Counted() && d.GoodBootsSeq == 0 {
+		return m.RecordGoodBoot()
+	}
+	return nil
 }
 
 // SetPinned pins or unpins a deployment: a pinned one survives every clean-up.

@@ -27,7 +27,10 @@ func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, err
 			return nil, errNoPrevious
 		}
 	}
-	if target.Entry == nil {
+	switch {
+	case target.Remembered():
+		return nil, fmt.Errorf("%s was cleared away; ashlar update --retry stages it again where its channel still names it", target.ID())
+	case target.Entry == nil:
 		return nil, fmt.Errorf("%s has no boot file on the ESP", target.ID())
 	}
 	if err := m.Store.CheckImage(target.Image); err != nil {
@@ -39,10 +42,26 @@ func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, err
 	}
 	plan := &RollbackPlan{To: target.ID(), Image: target.Image, Plan: renames}
 	if s.Next != nil {
-		plan.From = s.Next.Name
+		plan.From = s.nameOf(*s.Next)
 	}
 	return plan, nil
 }
 
 // Rollback walks the plan. The store's lock must be held.
-func (m *Machine) Rollback(plan *RollbackPlan) error { return plan.Apply(m.ESP) }
+func (m *Machine) Rollback(plan *RollbackPlan) error {
+	// A target that never ran merges /etc at its first boot: what this machine
+	// has now, not what it had when the target was staged.
+	if !m.Running.IsZero() && plan.Image != m.Running && !m.hasEtc(plan.Image) {
+		dep, err := m.Store.Deployment(plan.Image)
+		if err != nil {
+			return err
+		}
+		if dep.EtcFrom != m.Running.String() {
+			dep.EtcFrom = m.Running.String()
+			if err := m.Store.WriteDeployment(dep); err != nil {
+				return err
+			}
+		}
+	}
+	return plan.Apply(m.ESP)
+}

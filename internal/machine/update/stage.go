@@ -2,15 +2,14 @@ package update
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
-	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/progress"
 	"github.com/ashlar-os/ashlar/internal/registry"
@@ -19,6 +18,7 @@ import (
 // Stage makes the planned deployment the next to boot. The store's lock must
 // have been held since before the plan was made.
 func (m *Machine) Stage(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	defer plan.Discard()
 	for _, step := range []func(context.Context, *StagePlan, progress.Reporter) error{
 		m.storeObjects, m.describe, m.commit,
 	} {
@@ -29,7 +29,9 @@ func (m *Machine) Stage(ctx context.Context, plan *StagePlan, p progress.Reporte
 	return nil
 }
 
-// storeObjects fetches what is missing into the store, the image with it.
+// storeObjects fetches what is missing into the store, the image with it. The
+// image is written even where it is there: it was fetched anyway, and a damaged
+// one, whose seal still measures right, is healed by it.
 func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
 	batch, err := m.Store.NewBatch()
 	if err != nil {
@@ -39,21 +41,16 @@ func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.
 	if err := fetchObjects(ctx, batch, plan, p); err != nil {
 		return err
 	}
-	if !m.Store.HasImage(plan.Image) {
-		f, err := os.Open(plan.erofs)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := batch.PutImage(plan.Image, plan.rel.Document.Root().Size, f); err != nil {
-			return err
-		}
-	}
-	p.Stage("sealing", 0, progress.Items)
-	if err := batch.Commit(ctx); err != nil {
+	f, err := os.Open(plan.erofs)
+	if err != nil {
 		return err
 	}
-	return os.Remove(plan.erofs)
+	defer f.Close()
+	if err := batch.PutImage(plan.Image, plan.rel.Document.Root().Size, f); err != nil {
+		return err
+	}
+	p.Stage("sealing", 0, progress.Items)
+	return batch.Commit(ctx)
 }
 
 func fetchObjects(ctx context.Context, batch *store.Batch, plan *StagePlan, p progress.Reporter) error {
@@ -70,31 +67,49 @@ func fetchObjects(ctx context.Context, batch *store.Batch, plan *StagePlan, p pr
 }
 
 // describe writes the deployment directory. One that is there already keeps
-// what it knows of itself: it was staged before, and perhaps it has run.
+// what it knows of itself.
+//
+// Its own /etc is among that: what was changed in a deployment while it ran is
+// not taken from it by staging it again. Only one that failed, and never came
+// up well, gets its first boot again, and with it /etc as this machine has it
+// now. What makes a boot a first one is that there is no report of a merge.
 func (m *Machine) describe(_ context.Context, plan *StagePlan, _ progress.Reporter) error {
-	dep, err := m.Store.Deployment(plan.Image)
+	state, err := m.Look()
 	if err != nil {
-		dep = &store.Deployment{Schema: store.Schema, Image: plan.Image, EtcFrom: plan.EtcFrom}
+		return err
 	}
-	if dep.GoodBootsSeq == 0 {
+	dep := &store.Deployment{Schema: store.Schema, Image: plan.Image}
+	own := m.hasEtc(plan.Image)
+	if d := state.Of(plan.Image); d != nil {
+		*dep = d.Deployment
+		if own && d.Is(Failed) && d.GoodBootsSeq == 0 {
+			own = false
+			if err := forget(m.Store.EtcReport(plan.Image)); err != nil {
+				return err
+			}
+		}
+	}
+	if !own {
 		dep.EtcFrom = plan.EtcFrom
 	}
 	dep.Name, dep.Version, dep.Release = plan.Name, plan.Version, plan.Release
 	dep.Origin, dep.Created = plan.Origin, plan.created
-	return m.Store.WriteDeployment(dep)
+	if err := m.Store.WriteDeployment(dep); err != nil {
+		return err
+	}
+	return forget(m.failurePath(plan.Image))
 }
 
 // commit puts the boot file on the ESP. Where its version does not make it the
 // first in the loader's order, the others are retired, as for a rollback.
+//
+// Cut after any step, the next boot is what it was before, or what runs, or the
+// release.
 func (m *Machine) commit(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
-	p.Stage("writing the boot file", plan.rel.Document.UKI.Size, progress.Bytes)
-	r, err := plan.rel.OpenUKI(ctx)
-	if err != nil {
+	if err := m.putBootFile(ctx, plan, p); err != nil {
 		return err
 	}
-	defer r.Close()
-	_, err = m.ESP.Commit(plan.Version, plan.Image, progress.Reader(r, p), plan.rel.Document.UKI.Size)
-	if err != nil && !errors.Is(err, esp.ErrExists) {
+	if err := m.supersede(plan); err != nil {
 		return err
 	}
 	entries, err := m.ESP.Entries()
@@ -105,5 +120,40 @@ func (m *Machine) commit(ctx context.Context, plan *StagePlan, p progress.Report
 	if err != nil {
 		return err
 	}
-	return order.Apply(m.ESP)
+	if err := order.Apply(m.ESP); err != nil {
+		return err
+	}
+	return forget(m.asidePath(plan.Image))
+}
+
+// superseded lists what was staged before image, and never ran.
+func (s *State) superseded(image verity.Digest) (list []*Deployment) {
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
+		if d.Entry != nil && d.Entry.Left > 0 && d.GoodBootsSeq == 0 && !d.Is(Running) && d.Image != image {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// supersede takes what was staged before out of the loader's sight: should this
+// release fail, the machine goes back to what it knows, and not to what nobody
+// wants any more. Clearing up removes the rest.
+func (m *Machine) supersede(plan *StagePlan) error {
+	state, err := m.Look()
+	if err != nil {
+		return err
+	}
+	for _, d := range state.superseded(plan.Image) {
+		if d.Pinned {
+			_, err = m.ESP.SetCounter(*d.Entry, 0, 0)
+		} else {
+			err = m.ESP.Remove(*d.Entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

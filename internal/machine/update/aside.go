@@ -1,0 +1,147 @@
+package update
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
+)
+
+// A release that failed here, or that was put aside before it ever came up
+// well, is not staged again by itself. While its boot file is there, the file's
+// name says so. A boot file has some hundred megabytes, though, and a machine
+// whose channel has had a run of bad releases must have room for the good one;
+// so clearing up takes everything of such a deployment but its deployment.json
+// and, beside it, this:
+
+// asideFile is the name of an aside in the deployment's directory.
+const asideFile = "aside.json"
+
+// asideSchema is the version of aside.json.
+const asideSchema = 1
+
+// Limits of what is read of these files, bytes.
+const (
+	maxAside   = 4 << 10
+	maxFailure = 4 << 10
+)
+
+// aside is aside.json.
+type aside struct {
+	Schema int  `json:"schema"`
+	Role   Role `json:"role"`  // Failed or Retired
+	Tries  int  `json:"tries"` // how often a failed one was tried
+}
+
+// readAside reads the memory of a deployment; one that cannot be read is none.
+func (m *Machine) readAside(d verity.Digest) *aside {
+	b, err := readLimited(m.asidePath(d), maxAside)
+	if err != nil {
+		return nil
+	}
+	a, err := decodeAside(b)
+	if err != nil {
+		return nil
+	}
+	return a
+}
+
+func decodeAside(b []byte) (*aside, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var a aside
+	if err := dec.Decode(&a); err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Schema != asideSchema:
+		return nil, fmt.Errorf("field %q: %d is not known here", "schema", a.Schema)
+	case a.Role != Failed && a.Role != Retired:
+		return nil, fmt.Errorf("field %q: %q is not known here", "role", a.Role)
+	case a.Tries < 0:
+		return nil, fmt.Errorf("field %q: %d is negative", "tries", a.Tries)
+	}
+	return &a, nil
+}
+
+// putAside remembers a deployment that still has its boot file.
+func (m *Machine) putAside(d *Deployment) error {
+	a := aside{Schema: asideSchema, Role: Retired}
+	if d.Is(Failed) {
+		a.Role, a.Tries = Failed, d.tries()
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	if err := store.WriteFileAtomic(m.asidePath(d.Image), append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("remembering %s: %w", d.ID(), err)
+	}
+	return nil
+}
+
+// tries is how often a failed deployment was tried.
+func (d *Deployment) tries() int {
+	switch {
+	case d.Entry != nil:
+		return d.Entry.Done
+	case d.aside != nil:
+		return d.aside.Tries
+	}
+	return 0
+}
+
+// readFailure reads the sentence that ashlar-init left; empty where the system
+// started, but its boot was never found good.
+func (m *Machine) readFailure(d verity.Digest) string {
+	b, err := readLimited(m.failurePath(d), maxFailure)
+	if err != nil {
+		return ""
+	}
+	// It goes to terminals and into tables: one line, nothing that moves a cursor.
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(string(b), "?"), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
+}
+
+func (m *Machine) asidePath(d verity.Digest) string {
+	return filepath.Join(m.Store.DeploymentPath(d), asideFile)
+}
+
+func (m *Machine) failurePath(d verity.Digest) string {
+	return filepath.Join(m.Store.DeploymentPath(d), sysroot.FailureFile)
+}
+
+// forget removes one of the two files, or neither when it is not there.
+func forget(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, fmt.Errorf("%q is no regular file of at most %d bytes", path, limit)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
