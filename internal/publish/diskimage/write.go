@@ -80,7 +80,11 @@ func Write(ctx context.Context, path string, c Content, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot make disk image %q: %w", path, err)
 	}
-	if err := j.write(ctx, path, o); err != nil {
+	absolute, err := filepath.Abs(path) // programs are run in another directory
+	if err != nil {
+		return fmt.Errorf("cannot make disk image %q: %w", path, err)
+	}
+	if err := j.write(ctx, absolute, o); err != nil {
 		return fmt.Errorf("cannot make disk image %q: %w", path, err)
 	}
 	return nil
@@ -95,6 +99,13 @@ func newJob(c Content, o Options) (*job, error) {
 	}
 	if err := release.CheckVersion(c.Release.Version); err != nil {
 		return nil, err
+	}
+	for _, path := range []*string{&c.EROFS, &c.UKI, &c.ObjectDir} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = absolute
 	}
 	epoch, err := time.Parse(time.RFC3339, c.Release.Created)
 	if err != nil {
