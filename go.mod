@@ -19,5 +19,6 @@ require (
 	golang.org/x/sync v0.17.0 // indirect
 	golang.org/x/sys v0.40.0 // indirect
 	golang.org/x/term v0.39.0 // indirect
+	golang.org/x/tools v0.34.0 // indirect
 	oras.land/oras-go/v2 v2.6.0 // indirect
 )

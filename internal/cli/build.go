@@ -10,11 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/publish"
+	"github.com/ashlar-os/ashlar/internal/publish/compose"
 	"github.com/ashlar-os/ashlar/internal/publish/recipe"
 	"github.com/ashlar-os/ashlar/internal/publish/uki"
 	"github.com/ashlar-os/ashlar/internal/registry"
@@ -91,17 +94,27 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 		return err
 	}
 	if o.version != "" {
+		if err := release.CheckVersion(o.version); err != nil {
+			return &codeError{exitUsage, fmt.Errorf("--set-version: %w", err)}
+		}
 		r.Version = o.version
+	}
+	if o.channel != "" {
+		if err := release.CheckChannel(o.channel); err != nil {
+			return &codeError{exitUsage, fmt.Errorf("--channel: %w", err)}
+		}
 	}
 	if o.lock == "" {
 		o.lock = strings.TrimSuffix(o.recipe, ".toml") + ".lock"
 	}
-	work, err := os.MkdirTemp(workParent(o.out), ".ashlar-build-")
-	if err != nil {
-		return err
+	if err := registry.CheckLayoutDir(o.out); err != nil {
+		return &hintError{err, "name a new or an empty directory with --out"}
 	}
-	defer os.RemoveAll(work)
-	options := publish.Options{Recipe: r, Out: o.out, Channel: o.channel, WorkDir: work, Epoch: time.Now().Unix(), Registry: repositoryOptions(), Progress: g.progress}
+	// Everything that can be wrong is looked at before the work begins.
+	options := publish.Options{
+		Recipe: r, Out: o.out, Channel: o.channel, Epoch: time.Now().Unix(),
+		Registry: repositoryOptions(), Progress: g.progress,
+	}
 	if options.CacheDir, err = o.cacheDir(); err != nil {
 		return err
 	}
@@ -111,31 +124,31 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 	if options.Signer, err = o.signer(); err != nil {
 		return err
 	}
-	if options.Lock, options.Previous, err = o.readLock(); err != nil {
+	if options.Lock, options.Previous, err = o.readLock(r); err != nil {
 		return err
 	}
 	if options.Released, err = o.released(ctx, r.Name); err != nil {
 		return err
 	}
+	work, err := openWorkspace(o.out)
+	if err != nil {
+		return fmt.Errorf("making a place to work in: %w", err)
+	}
+	defer work.close()
+	if work.left != nil {
+		fmt.Fprintf(g.stderr, "ashlar: %v\n", work.left)
+	}
+	options.WorkDir = work.dir
 	report, err := publish.Build(ctx, options)
 	if err != nil {
 		return err
 	}
 	if options.Lock == nil {
 		if err := writeLock(o.lock, report.Lock); err != nil {
-			return err
+			return fmt.Errorf("the release is in %q, but its lock could not be written: %w", o.out, err)
 		}
 	}
 	return printBuild(g, o, report)
-}
-
-// workParent keeps the work beside the result, so that finished files are
-// renamed into it; where that is not possible yet, in the result's parent.
-func workParent(out string) string {
-	if info, err := os.Stat(out); err == nil && info.IsDir() {
-		return out
-	}
-	return filepath.Dir(filepath.Clean(out))
 }
 
 func (o *buildOptions) cacheDir() (string, error) {
@@ -162,7 +175,10 @@ func (o *buildOptions) programs() (agent, init string, err error) {
 		init = filepath.Join(filepath.Dir(self), "ashlar-init")
 	}
 	if _, err := os.Stat(init); err != nil {
-		return "", "", fmt.Errorf("the first process of the new system: %w; name it with --init", err)
+		return "", "", &hintError{fmt.Errorf("the first process of the new system: %w", err), "name it with --init"}
+	}
+	if _, err := os.Stat(agent); err != nil {
+		return "", "", &hintError{fmt.Errorf("the ashlar of the new system: %w", err), "name it with --agent"}
 	}
 	return agent, init, nil
 }
@@ -179,22 +195,34 @@ func (o *buildOptions) signer() (*uki.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return uki.NewSigner(cert, key)
+	signer, err := uki.NewSigner(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("signing with %q and %q: %w", o.key, o.cert, err)
+	}
+	return signer, nil
 }
 
 // readLock returns the lock to build from, or nil and the lock whose ids the
-// new one keeps.
-func (o *buildOptions) readLock() (lock, previous *recipe.Lock, err error) {
+// new one keeps. Where a lock will be written, it makes sure that it can be.
+func (o *buildOptions) readLock(r *recipe.Recipe) (lock, previous *recipe.Lock, err error) {
 	lock, err = recipe.LoadLock(o.lock)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, nil
-	case err != nil:
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
 		return nil, nil, err
-	case o.updateLock:
-		return nil, lock, nil
 	}
-	return lock, nil, nil
+	if !missing {
+		problem := compose.CheckLock(lock, r)
+		if problem != nil && (!o.updateLock || lock.Recipe != r.Name) {
+			return nil, nil, fmt.Errorf("%q: %w", o.lock, problem)
+		}
+		if !o.updateLock {
+			return lock, nil, nil
+		}
+	}
+	if err := unix.Access(filepath.Dir(o.lock), unix.W_OK); err != nil {
+		return nil, nil, &hintError{fmt.Errorf("the lock %q could not be written: %w", o.lock, err), "name a place for it with --lock"}
+	}
+	return nil, lock, nil
 }
 
 // released finds the release before this one: ids may not change between them.
@@ -206,11 +234,7 @@ func (o *buildOptions) released(ctx context.Context, name string) (*release.Docu
 		}
 		return newestRelease(ctx, o.out, name)
 	}
-	repo, tag, err := openRepository(ref)
-	if err != nil {
-		return nil, err
-	}
-	rel, err := repo.ReadRelease(ctx, tag)
+	rel, _, err := openRelease(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +271,7 @@ func writeLock(path string, lock *recipe.Lock) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, data, 0o644)
+	return renameio.WriteFile(path, data, 0o644)
 }
 
 func printBuild(g *globals, o buildOptions, report *publish.Report) error {

@@ -104,17 +104,14 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 			o.Format = diskimage.QCOW2
 		}
 	}
-	repo, tag, err := registry.Open(opts.release, repositoryOptions())
+	repo, tag, err := openRepository(opts.release)
 	if err != nil {
 		return err
 	}
 	if o.Origin, err = opts.origin(repo, tag); err != nil {
 		return err
 	}
-	if tag, err = soleTag(ctx, repo, tag); err != nil {
-		return err
-	}
-	rel, err := repo.ReadRelease(ctx, tag)
+	rel, _, err := readRelease(ctx, repo, tag)
 	if err != nil {
 		return err
 	}
@@ -129,6 +126,9 @@ func (opts diskOptions) origin(repo *registry.Repository, tag string) (origin di
 	origin.Repository = opts.repository
 	if origin.Repository == "" && !strings.HasPrefix(repo.Name, "oci:") {
 		origin.Repository = repo.Name
+		if strings.HasPrefix(opts.release, "http://") {
+			origin.Repository = "http://" + repo.Name // the machine needs that word too
+		}
 	}
 	if origin.Repository == "" {
 		if opts.channel != "" {
@@ -137,7 +137,7 @@ func (opts diskOptions) origin(repo *registry.Repository, tag string) (origin di
 		return origin, nil
 	}
 	if opts.repository != "" {
-		_, tag, err := registry.Open(opts.repository, repositoryOptions())
+		_, tag, err := openRepository(opts.repository)
 		if err != nil {
 			return origin, err
 		}
@@ -156,33 +156,6 @@ func (opts diskOptions) origin(repo *registry.Repository, tag string) (origin di
 		return origin, &codeError{exitUsage, err}
 	}
 	return origin, nil
-}
-
-// soleTag is tag, or else a tag of the only release that repo holds.
-func soleTag(ctx context.Context, repo *registry.Repository, tag string) (string, error) {
-	if tag != "" {
-		return tag, nil
-	}
-	tags, err := repo.Tags(ctx)
-	if err != nil {
-		return "", err
-	}
-	releases := make(map[string]bool)
-	for _, t := range tags {
-		desc, err := repo.Resolve(ctx, t)
-		if err != nil {
-			return "", err
-		}
-		releases[desc.Digest.String()] = true
-	}
-	switch len(releases) {
-	case 0:
-		return "", fmt.Errorf("%s holds no release", repo.Name)
-	case 1:
-		return tags[0], nil
-	}
-	return "", &codeError{exitUsage, fmt.Errorf("%s holds %d releases: add one of the tags %s, such as %s:%s",
-		repo.Name, len(releases), strings.Join(tags, ", "), repo.Name, tags[0])}
 }
 
 func (g *globals) printDisk(path string, rel *registry.Release, o diskimage.Options) error {

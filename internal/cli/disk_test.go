@@ -46,15 +46,17 @@ func TestDiskOrigin(t *testing.T) {
 		{release: remote + ":1.0.0", want: diskimage.Origin{Repository: remote, Channel: "stable"}},
 		{release: remote + ":testing", want: diskimage.Origin{Repository: remote, Channel: "testing"}},
 		{release: remote + "@sha256:" + strings.Repeat("a", 64), want: diskimage.Origin{Repository: remote, Channel: "stable"}},
+		{release: "http://" + remote + ":testing", want: diskimage.Origin{Repository: "http://" + remote, Channel: "testing"}},
+		{release: layout, repository: "http://" + remote, want: diskimage.Origin{Repository: "http://" + remote, Channel: "stable"}},
 		{release: layout, channel: "edge", wantErr: "--repository"},
 		{release: layout, repository: remote + ":edge", wantErr: "--channel"},
 		{release: layout, repository: remote, channel: "1.0", wantErr: "begins with a digit"},
 	} {
-		repo, tag, err := registry.Open(test.release, registry.Options{})
+		repo, tag, err := openRepository(test.release)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := diskOptions{repository: test.repository, channel: test.channel}.origin(repo, tag)
+		got, err := diskOptions{release: test.release, repository: test.repository, channel: test.channel}.origin(repo, tag)
 		switch {
 		case test.wantErr != "":
 			if err == nil || !strings.Contains(err.Error(), test.wantErr) {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -114,17 +113,7 @@ type published struct {
 // openPublished reads a release, its image and its software list. The streams
 // are checked against the document at their ends, so all are read whole first.
 func openPublished(ctx context.Context, ref string) (*published, error) {
-	repo, tag, err := openRepository(ref)
-	if err != nil {
-		return nil, err
-	}
-	var refused *registry.RefusedError
-	if tag, err = repo.SoleRelease(ctx, tag); errors.As(err, &refused) {
-		return nil, &codeError{exitUsage, err} // several releases, and none is named
-	} else if err != nil {
-		return nil, err
-	}
-	rel, err := repo.ReadRelease(ctx, tag)
+	rel, tag, err := openRelease(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

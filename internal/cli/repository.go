@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,6 +40,29 @@ func openRepositoryWith(ref string, options registry.Options) (*registry.Reposit
 	name, plain := strings.CutPrefix(ref, "http://")
 	options.PlainHTTP = plain
 	return registry.Open(name, options)
+}
+
+// openRelease reads the release that a person names by its tag, or the only
+// one of a place. It returns the tag too.
+func openRelease(ctx context.Context, ref string) (*registry.Release, string, error) {
+	repo, tag, err := openRepository(ref)
+	if err != nil {
+		return nil, "", err
+	}
+	return readRelease(ctx, repo, tag)
+}
+
+func readRelease(ctx context.Context, repo *registry.Repository, tag string) (*registry.Release, string, error) {
+	tag, err := repo.SoleRelease(ctx, tag)
+	var refused *registry.RefusedError
+	if errors.As(err, &refused) {
+		err = &codeError{exitUsage, err} // several releases, and none is named
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	rel, err := repo.ReadRelease(ctx, tag)
+	return rel, tag, err
 }
 
 // machineCredentials are those of a machine's own services.

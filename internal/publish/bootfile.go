@@ -44,8 +44,8 @@ func (b *build) writeBootFile(ctx context.Context) error {
 	}
 	kernelPath := "/usr/lib/modules/" + b.tree.KernelVersion + "/vmlinuz"
 	kernel := b.tree.Tree.Lookup(kernelPath)
-	if kernel == nil || !kernel.IsRegular() {
-		return fmt.Errorf("%q is not a file of the tree", kernelPath)
+	if kernel == nil || !kernel.IsRegular() || kernel.Source == "" { // what is inline has at most 64 bytes
+		return fmt.Errorf("%q is not a kernel", kernelPath)
 	}
 	linux, err := os.Open(kernel.Source)
 	if err != nil {

@@ -20,18 +20,14 @@ import (
 
 // CreateLayout opens the layout in dir, and makes it first where dir is missing or empty.
 func CreateLayout(dir string) (*Layout, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if vacant, err := isVacant(dir); err != nil {
 		return nil, fmt.Errorf("creating OCI layout: %w", err)
-	}
-	for _, e := range entries {
-		if e.Name() != "blobs" && !strings.HasPrefix(e.Name(), ".") {
-			l, err := OpenLayout(dir) // which says so if it is something else
-			if err == nil {
-				err = l.sweep()
-			}
-			return l, err
+	} else if !vacant {
+		l, err := OpenLayout(dir) // which says so if it is something else
+		if err == nil {
+			err = l.sweep()
 		}
+		return l, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, blobsDir), 0o755); err != nil {
 		return nil, fmt.Errorf("creating OCI layout: %w", err)
@@ -41,6 +37,33 @@ func CreateLayout(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("creating OCI layout: %w", err)
 	}
 	return l, nil
+}
+
+// CheckLayoutDir says whether CreateLayout would refuse dir, and writes nothing.
+func CheckLayoutDir(dir string) error {
+	vacant, err := isVacant(dir)
+	if err != nil {
+		return fmt.Errorf("creating OCI layout: %w", err)
+	}
+	if !vacant {
+		_, err = OpenLayout(dir)
+	}
+	return err
+}
+
+// isVacant says whether dir is missing, or holds nothing but what a layout's
+// first writer leaves behind when it is killed.
+func isVacant(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, e := range entries {
+		if e.Name() != ocispec.ImageBlobsDir && !strings.HasPrefix(e.Name(), ".") {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // PutBlob stores the bytes of r and returns their descriptor.

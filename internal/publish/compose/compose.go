@@ -71,7 +71,7 @@ func Compose(ctx context.Context, o Options) (*Result, error) {
 
 func compose(ctx context.Context, o Options) (_ *Result, err error) {
 	if o.Lock != nil {
-		if err := fits(o.Lock, o.Recipe); err != nil {
+		if err := CheckLock(o.Lock, o.Recipe); err != nil {
 			return nil, err
 		}
 	}
@@ -117,8 +117,9 @@ func (e *LockError) Hint() string { return e.hint }
 
 const renewLock = "--update-lock makes a new one, which keeps the ids of users and groups"
 
-// fits refuses a lock that was made from other inputs or under other rules.
-func fits(l *recipe.Lock, r *recipe.Recipe) error {
+// CheckLock refuses a lock that was made from other inputs or under other
+// rules. Its errors are of type *LockError.
+func CheckLock(l *recipe.Lock, r *recipe.Recipe) error {
 	switch {
 	case l.Recipe != r.Name:
 		return &LockError{fmt.Sprintf("the lock is of recipe %q", l.Recipe), "name another lock with --lock"}
