@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,7 @@ type globals struct {
 	json           bool
 	quiet          bool
 	progress       progress.Reporter // set before a verb runs
+	begun          bool              // a verb runs: its words were right
 }
 
 // codeError is an error with an exit code of its own.
@@ -74,7 +76,10 @@ func run(ctx context.Context, args []string, g *globals) int {
 	root.SetArgs(args)
 	root.SetOut(g.stdout)
 	root.SetErr(g.stderr)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
+	if err != nil && !g.begun {
+		err = &codeError{exitUsage, fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
+	}
 	if bar, ok := g.progress.(interface{ finish() }); ok {
 		bar.finish()
 	}
@@ -125,6 +130,9 @@ registry, and updates machines to it atomically, with the way back kept.
 
 Exit codes: 0 done; 1 failed, nothing half-done; 2 wrong usage; 3 verify found
 damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`,
+		Example: `  ashlar build recipes/server.toml -o out/
+  ashlar publish out/ registry.example/acme/server --channel stable
+  ashlar update --reboot`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
@@ -132,9 +140,6 @@ damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`
 	flags := root.PersistentFlags()
 	flags.BoolVar(&g.json, "json", false, "answer in JSON")
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress on stderr")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &codeError{exitUsage, fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
-	})
 	root.PersistentPreRun = func(*cobra.Command, []string) {
 		g.progress = progress.None
 		if !g.quiet {
@@ -148,7 +153,39 @@ damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`
 	for _, verb := range verbs() {
 		root.AddCommand(verb(g))
 	}
+	finish(root, g)
 	return root
+}
+
+// finish gives c and all below it what they have in common: whatever is wrong
+// before a verb begins is wrong usage, and a word that is no command is never
+// taken for a wish to see the help.
+func finish(c *cobra.Command, g *globals) {
+	if c.HasSubCommands() {
+		c.Args = noSuchCommand
+		c.DisableFlagsInUseLine = true
+		c.SuggestionsMinimumDistance = 2
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	do := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		g.begun = true
+		return do(c, args)
+	}
+	for _, child := range c.Commands() {
+		finish(child, g)
+	}
+}
+
+func noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%s has no command %q", c.CommandPath(), args[0])
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return &hintError{err, fmt.Sprintf("%s %s", c.CommandPath(), strings.Join(near, " or "))}
+	}
+	return err
 }
 
 // verbs lists the constructors of all commands.

@@ -23,7 +23,8 @@ func newComposefsCommand(g *globals) *cobra.Command {
 names and metadata, and the fs-verity digest of each content.
 
 The images are those of mkcomposefs 1.0.8, byte for byte.`,
-		Args: cobra.NoArgs,
+		Example: `  ashlar composefs digest --dir /usr
+  ashlar composefs write --dump tree.dump -o tree.erofs`,
 	}
 	cmd.AddCommand(newComposefsDigestCommand(g), newComposefsWriteCommand(g), newComposefsDumpCommand(g))
 	return cmd
@@ -192,6 +193,9 @@ func newComposefsDumpCommand(g *globals) *cobra.Command {
 		Example: `  ashlar composefs dump tree.erofs
   ashlar composefs dump tree.erofs | ashlar composefs digest --dump -`,
 		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault // any file may be one
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runComposefsDump(cmd.Context(), args[0], g)
 		},

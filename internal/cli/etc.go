@@ -28,19 +28,46 @@ verbs show exactly that difference, and take parts of it back.`,
 		Example: "  ashlar etc diff\n  ashlar etc reset /etc/ssh/sshd_config",
 	}
 	c.AddCommand(&cobra.Command{
-		Use:     "diff",
-		Short:   "List what differs from the image's /etc",
+		Use:   "diff",
+		Short: "List what differs from the image's /etc",
+		Long: `List every path in /etc that this machine added, changed or deleted, and nothing
+else: what the image brought is sealed, and stays as it came.`,
 		Example: "  ashlar etc diff --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runEtcDiff(c.Context(), g) },
 	}, &cobra.Command{
-		Use:     "reset PATH",
-		Short:   "Give a path in /etc back the image's version",
-		Example: "  ashlar etc reset /etc/ssh/sshd_config",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(c *cobra.Command, args []string) error { return runEtcReset(c.Context(), args[0], g) },
+		Use:   "reset PATH",
+		Short: "Give a path in /etc back the image's version",
+		Long: `Take this machine's changes of a file or a whole directory in /etc back, so that
+the image's version shows again, now and in every deployment to come. What was
+added here is deleted.`,
+		ValidArgsFunction: completeChanges,
+		Example:           "  ashlar etc reset /etc/ssh/sshd_config",
+		Args:              cobra.ExactArgs(1),
+		RunE:              func(c *cobra.Command, args []string) error { return runEtcReset(c.Context(), args[0], g) },
 	})
 	return c
+}
+
+// completeChanges completes with the paths that were changed in /etc.
+func completeChanges(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	m, err := openMachine()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	layers, err := etcLayers(m)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	changes, err := etc.Diff(layers.Lower, layers.Upper)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var words []string
+	for _, change := range changes {
+		words = append(words, change.Path)
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
 // etcLayers are the directories of the running deployment's /etc.

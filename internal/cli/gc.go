@@ -79,10 +79,13 @@ func printGC(g *globals, plan *update.GCPlan, dryRun bool) {
 // proved good: the machine remembers it, and clears away what that made needless.
 func newBootRecordCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:     "boot-record",
-		Hidden:  true,
-		Short:   "Record that this boot was good (run by ashlar-booted.service)",
-		Example: "  systemctl start ashlar-booted.service",
+		Use:    "boot-record",
+		Hidden: true,
+		Short:  "Record that this boot was good (run by ashlar-booted.service)",
+		Long: `Remember that the running deployment came up well, and clear away what that
+makes needless. ashlar-booted.service runs it after boot-complete.target; it is
+of no use to a person.`,
+		Example: "  ashlar boot-record",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runBootRecord(c.Context(), g) },
 	}

@@ -14,6 +14,9 @@ func newRecipeCommand(g *globals) *cobra.Command {
 		Use:     "recipe",
 		Short:   "Work with recipes",
 		GroupID: "publish",
+		Long: `A recipe is the source of an image: a TOML file that names a base, packages,
+files, accounts and services. "ashlar build" makes a release of it.`,
+		Example: "  ashlar recipe check recipes/server.toml",
 	}
 	cmd.AddCommand(newRecipeCheckCommand(g))
 	return cmd

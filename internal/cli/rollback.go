@@ -99,16 +99,21 @@ type pinAnswer struct {
 
 func newPinCommand(g *globals) *cobra.Command {
 	return pinCommand(g, true, &cobra.Command{
-		Use:     "pin DEPLOYMENT",
-		Short:   "Keep a deployment on this machine whatever comes after it",
+		Use:   "pin DEPLOYMENT",
+		Short: "Keep a deployment on this machine whatever comes after it",
+		Long: `Keep a deployment, with its boot file, its image and its /etc, until it is
+unpinned: updates and "ashlar gc" leave it alone. DEPLOYMENT is a version,
+NAME-VERSION or the start of an image digest, as "ashlar status" shows them.`,
 		Example: "  ashlar pin 1.4.0",
 	})
 }
 
 func newUnpinCommand(g *globals) *cobra.Command {
 	return pinCommand(g, false, &cobra.Command{
-		Use:     "unpin DEPLOYMENT",
-		Short:   "Let a pinned deployment go when nothing else needs it",
+		Use:   "unpin DEPLOYMENT",
+		Short: "Let a pinned deployment go when nothing else needs it",
+		Long: `Take a pin away. The deployment stays while it runs, is the previous one or
+boots next; after that the next "ashlar gc" removes it.`,
 		Example: "  ashlar unpin 1.4.0",
 	})
 }

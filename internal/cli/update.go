@@ -80,6 +80,9 @@ CHANNEL is "stable" where none is given. http:// before REPOSITORY is for a host
 that speaks plain HTTP.`,
 		Example: "  ashlar switch registry.example/acme/server:testing\n  ashlar switch registry.example/acme/desktop --reboot",
 		Args:    cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.repository = args[0]
 			return runSwitch(c.Context(), o, g)
