@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -97,35 +96,4 @@ func TestExamplesParse(t *testing.T) {
 			t.Errorf("no example is of the command itself:\n%s", c.Example)
 		}
 	})
-}
-
-// TestAnswersHaveOneSpelling: the fields of all JSON answers are named alike,
-// and every field has a name of its own.
-func TestAnswersHaveOneSpelling(t *testing.T) {
-	seen := map[reflect.Type]bool{}
-	var check func(t *testing.T, typ reflect.Type)
-	check = func(t *testing.T, typ reflect.Type) {
-		switch typ.Kind() {
-		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-			check(t, typ.Elem())
-		case reflect.Struct:
-			if seen[typ] || typ.PkgPath() != reflect.TypeFor[globals]().PkgPath() {
-				return
-			}
-			seen[typ] = true
-			for i := range typ.NumField() {
-				f := typ.Field(i)
-				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				if !f.Anonymous && name != "-" && (name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "") {
-					t.Errorf("%s.%s is called %q in JSON", typ, f.Name, name)
-				}
-				check(t, f.Type)
-			}
-		}
-	}
-	for _, answer := range []any{
-		recipeCheck{}, buildAnswer{}, inspectAnswer{}, diffAnswer{}, serveAnswer{}, publishAnswer{}, diskAnswer{},
-	} {
-		t.Run(reflect.TypeOf(answer).Name(), func(t *testing.T) { check(t, reflect.TypeOf(answer)) })
-	}
 }
