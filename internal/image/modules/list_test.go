@@ -40,16 +40,16 @@ func TestRoundTrip(t *testing.T) {
 func TestBadLists(t *testing.T) {
 	const head = "ashlar-modules 1 6.12\n"
 	for text, want := range map[string]string{
-		"":                                          "empty",
-		"something 1 6.12\n":                        "begins with",
-		"ashlar-modules 2 6.12\n":                   "begins with",
-		head + "module erofs\n":                     "neither a module nor an alias",
-		head + "module erofs sometimes\n":           `loaded "sometimes"`,
-		head + "module ../x always\n":               "no module name",
-		head + "module a always b\n":                `needs "b"`,
-		head + "module a always\nmodule a always\n": "twice",
+		"":                                                "empty",
+		"something 1 6.12\n":                              "begins with",
+		"ashlar-modules 2 6.12\n":                         "begins with",
+		head + "module erofs\n":                           "neither a module nor an alias",
+		head + "module erofs sometimes\n":                 `loaded "sometimes"`,
+		head + "module ../x always\n":                     "no module name",
+		head + "module a always b\n":                      `needs "b"`,
+		head + "module a always\nmodule a always\n":       "twice",
 		head + "module a always b\nmodule b matched ?a\n": "needs itself",
-		head + "alias b pci:*\n":                    `is for "b"`,
+		head + "alias b pci:*\n":                          `is for "b"`,
 		head + "module a always " + strings.Repeat("b", maxLine): "too long",
 		head + strings.Repeat("module a always\n", maxModules+1): "more than 4096",
 	} {
