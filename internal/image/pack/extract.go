@@ -125,22 +125,54 @@ type objectReader struct {
 }
 
 func (o *objectReader) Read(p []byte) (int, error) {
-	if o.err != nil {
-		return 0, o.err
+	part, err := o.part()
+	if err != nil {
+		return 0, err
 	}
-	if o.left == 0 {
-		return 0, io.EOF
+	n := copy(p, part)
+	o.took(n)
+	return n, nil
+}
+
+// WriteTo writes what is left, frame by frame, from where it was decompressed to.
+func (o *objectReader) WriteTo(w io.Writer) (written int64, err error) {
+	for {
+		part, err := o.part()
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+		n, err := w.Write(part)
+		o.took(n)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
 	}
-	if len(o.rest) == 0 {
+}
+
+// part is what the current frame still has of the object, after the next frame
+// was entered where that is nothing. It is io.EOF at the object's end.
+func (o *objectReader) part() ([]byte, error) {
+	switch {
+	case o.err != nil:
+		return nil, o.err
+	case o.left == 0:
+		return nil, io.EOF
+	case len(o.rest) == 0:
 		if o.err = o.e.enter(o.e.current + 1); o.err != nil {
-			return 0, o.err
+			return nil, o.err
 		}
 		o.rest = o.e.content
 	}
-	n := copy(p[:min(int64(len(p)), o.left)], o.rest)
+	return o.rest[:min(int64(len(o.rest)), o.left)], nil
+}
+
+func (o *objectReader) took(n int) {
 	o.rest = o.rest[n:]
 	o.left -= int64(n)
-	return n, nil
 }
 
 // grow returns a slice of n bytes, b's array if it is large enough.

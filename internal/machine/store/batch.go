@@ -41,6 +41,7 @@ type Batch struct {
 	dir  string
 	seq  atomic.Int64
 	seal *errgroup.Group
+	bad  context.Context // done when sealing a file has failed; its cause is why
 
 	mu    sync.Mutex
 	ready []written
@@ -61,13 +62,18 @@ func (s *Store) NewBatch() (*Batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("beginning batch: %w", err)
 	}
-	b := &Batch{s: s, dir: dir, seal: new(errgroup.Group)}
+	b := &Batch{s: s, dir: dir}
+	b.seal, b.bad = errgroup.WithContext(context.Background())
 	b.seal.SetLimit(sealers)
 	return b, nil
 }
 
 // PutObject writes the object d of size bytes from r. It may be called from
 // several goroutines. The object exists in the store once Commit has returned.
+//
+// That the content is the object's is known when it has been sealed, which goes
+// on while other objects are written: what is wrong with it may be said by
+// Commit or by the next call.
 func (b *Batch) PutObject(d verity.Digest, size int64, r io.Reader) error {
 	if err := b.put(b.s.ObjectPath(d), d, size, r); err != nil {
 		return fmt.Errorf("storing object %s: %w", d.Short(), err)
@@ -85,8 +91,11 @@ func (b *Batch) PutImage(d verity.Digest, size int64, r io.Reader) error {
 }
 
 func (b *Batch) put(final string, d verity.Digest, size int64, r io.Reader) error {
+	if b.bad.Err() != nil {
+		return context.Cause(b.bad)
+	}
 	tmp := filepath.Join(b.dir, strconv.FormatInt(b.seq.Add(1), 10))
-	if err := writeChecked(tmp, d, size, r); err != nil {
+	if err := writeExactly(tmp, size, r); err != nil {
 		os.Remove(tmp)
 		return err
 	}
@@ -102,37 +111,42 @@ func (b *Batch) put(final string, d verity.Digest, size int64, r io.Reader) erro
 	return nil
 }
 
-// hashers are reused: an image has tens of thousands of objects, mostly small.
-var hashers = sync.Pool{New: func() any { return verity.NewHasher() }}
-
-// writeChecked writes exactly size bytes of r to a new file and refuses
-// content whose digest is not d. Nothing is sealed before it is known right.
-func writeChecked(path string, d verity.Digest, size int64, r io.Reader) error {
+// writeExactly writes the size bytes of r to a new file. They are not hashed
+// here: sealing does that, and a file that turns out wrong never gets a name.
+func writeExactly(path string, size int64, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	h := hashers.Get().(*verity.Hasher)
-	defer hashers.Put(h)
-	h.Reset()
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(r, size+1))
-	if err != nil {
+	w := &exactWriter{f: f, left: size, size: size}
+	if _, err := io.Copy(w, r); err != nil {
 		return err
 	}
-	if n > size {
-		return fmt.Errorf("the content is longer than the %d bytes announced", size)
-	}
-	if n < size {
-		return fmt.Errorf("the content ends after %d of %d bytes", n, size)
-	}
-	if got := h.Sum(); got != d {
-		return fmt.Errorf("the content has the digest %s", got)
+	if w.left > 0 {
+		return fmt.Errorf("the content ends after %d of %d bytes", size-w.left, size)
 	}
 	if err := f.Chmod(0o444); err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// exactWriter refuses more than size bytes. It hides that f can read from a
+// reader by itself, so that a reader that holds its bytes hands them over as
+// they are (io.WriterTo).
+type exactWriter struct {
+	f          *os.File
+	left, size int64
+}
+
+func (w *exactWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > w.left {
+		return 0, fmt.Errorf("the content is longer than the %d bytes announced", w.size)
+	}
+	n, err := w.f.Write(p)
+	w.left -= int64(n)
+	return n, err
 }
 
 // sealFile seals a file that nobody has open for writing and measures it.

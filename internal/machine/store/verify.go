@@ -123,17 +123,14 @@ func (s *Store) verifyFile(ctx context.Context, path string, d verity.Digest, si
 	// Pages already in memory were checked when they came in and say nothing
 	// about the disk now, so drop them first. Best effort: pages in use stay.
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-	h := hashers.Get().(*verity.Hasher)
-	defer hashers.Put(h)
-	h.Reset()
-	n, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
+	got, n, err := verity.SumReader(io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {
 		return n, err
 	}
 	if size >= 0 && n != size {
 		return n, fmt.Errorf("%q has %d bytes, want %d", path, n, size)
 	}
-	if got := h.Sum(); got != d {
+	if got != d {
 		return n, &DigestError{Path: path, Want: d, Got: got}
 	}
 	return n, nil
