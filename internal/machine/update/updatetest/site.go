@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -89,6 +90,7 @@ type Spec struct {
 	Change        func(*release.Document) // before it is written; nil: nothing
 	UKI           []byte                  // nil: one that boots the release's image
 	Channels      []string                // nil: "stable"
+	Large         int                     // bytes of noise in front of each file
 }
 
 // Publish makes a release and moves its channels to it. Three of four files
@@ -104,7 +106,9 @@ func (s *Site) Publish(spec Spec) *Release {
 		if i%4 == 0 {
 			seed = spec.Name + spec.Version
 		}
-		content[fmt.Sprintf("file%02d", i)] = bytes.Repeat(fmt.Appendf(nil, "%s %d\n", seed, i), 300+i)
+		noise := make([]byte, spec.Large)
+		rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, seed, i))).Read(noise)
+		content[fmt.Sprintf("file%02d", i)] = append(noise, bytes.Repeat(fmt.Appendf(nil, "%s %d\n", seed, i), 300+i)...)
 	}
 	rel := &Release{Objects: make(map[verity.Digest][]byte)}
 	image := makeTree(content, rel.Objects)

@@ -1,0 +1,118 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
+)
+
+// TestInterruptedAnywhere cancels staging at every moment that can be seen. What
+// was staged before stays staged, or the release is; nothing is left that the
+// next run does not clear away; and the next run completes.
+//
+// That a program killed at any moment leaves no more than that is tested with
+// real kills, by the stories of package cli.
+func TestInterruptedAnywhere(t *testing.T) {
+	w, v1 := newWorld(t)
+	v2 := w.publish("2.0.0")
+	var before []*updatetest.Computer
+	for done, at := false, 1; !done; at++ {
+		c := w.c.Copy()
+		before = append(before, c)
+		ctx, cancel := context.WithCancel(context.Background())
+		total := 0
+		watch := &moments{fn: func(n int) {
+			if total = n; n == at {
+				cancel()
+			}
+		}}
+		m := machineOf(c)
+		w.must(m.Prepare())
+		m.Store.Sealer = sealer{watch}
+		w.site.Before = func(*http.Request) { watch.now() }
+		err := func() error {
+			f, err := m.Check(ctx, w.site.Open(), "stable")
+			if err != nil {
+				return err
+			}
+			plan, err := m.PlanStage(ctx, f.Release, w.origin(), watch)
+			if err != nil {
+				return err
+			}
+			return m.Stage(ctx, plan, watch)
+		}()
+		cancel()
+		w.site.Before = nil
+		done = total < at
+		next := c.WouldBoot()
+		switch {
+		case err == nil && next != v2.Image():
+			t.Fatalf("moment %d: staged, and %s boots next", at, next.Short())
+		case err != nil && !errors.Is(err, context.Canceled):
+			t.Fatalf("moment %d: %v", at, err)
+		case err != nil && next != v1.Image():
+			t.Fatalf("moment %d: not staged, and %s boots next", at, next.Short())
+		}
+		w.must(c.Whole(next))
+		w.must(c.Whole(v1.Image()))
+		if left := c.Leftovers(); len(left) > 0 {
+			t.Errorf("moment %d: it leaves %q", at, left)
+		}
+		w.must(w.tryStage(machineOf(c)))
+		if d := c.WouldBoot(); d != v2.Image() {
+			t.Errorf("moment %d: the next run makes %s boot next", at, d.Short())
+		}
+		w.must(c.Whole(v2.Image()))
+	}
+	if len(before) < 30 {
+		t.Errorf("only %d moments were seen", len(before))
+	}
+}
+
+// TestCostOfAnUpdate counts at the server: a check is three small requests, an
+// update asks for nothing that is here.
+func TestCostOfAnUpdate(t *testing.T) {
+	const large = 300_000
+	publish := func(s *updatetest.Site, version string) *updatetest.Release {
+		return s.Publish(updatetest.Spec{Name: "server", Version: version, Large: large})
+	}
+	w := &world{t: t, site: updatetest.NewSite(t), c: updatetest.NewComputer(t)}
+	w.c.Install(publish(w.site, "1.0.0"), w.origin())
+	w.boot(nil)
+	w.site.Server.ResetStats()
+	w.check()
+	if s := w.site.Server.Stats(); s.Requests != 3 || s.Bytes > 8<<10 {
+		t.Errorf("a check: %+v", s)
+	}
+
+	// Three of twelve files are new, far from each other: three ranges.
+	v2 := publish(w.site, "2.0.0")
+	w.site.Server.ResetStats()
+	w.must(w.tryStage(w.machine()))
+	s := w.site.Server.Stats()
+	if s.Ranges != 3 || s.Requests != 3+2+3+1 || s.Errors > 0 { // check, image and index, ranges, boot file
+		t.Errorf("an update: %+v", s)
+	}
+	if s.Bytes < 3*large || s.Bytes > 3*large+100_000 {
+		t.Errorf("an update moved %d bytes, the new files have %d", s.Bytes, 3*large)
+	}
+
+	// Again: everything is here but the boot file.
+	w.must(w.c.ESP().Remove(*w.look().With(Next).Entry))
+	w.site.Server.ResetStats()
+	w.must(w.tryStage(w.machine()))
+	if s := w.site.Server.Stats(); s.Ranges != 0 || s.Requests != 6 {
+		t.Errorf("with every object here: %+v", s)
+	}
+	// And not even that.
+	w.rollback("1.0.0")
+	w.site.Server.ResetStats()
+	w.must(w.tryStage(w.machine()))
+	if s := w.site.Server.Stats(); s.Requests != 5 || s.Bytes > 50_000 {
+		t.Errorf("with everything here: %+v", s)
+	}
+	w.boots(v2)
+}
