@@ -16,7 +16,6 @@ import (
 // whole; nothing of /etc may be lost; and running the verb again must complete.
 func TestKilledAnywhere(t *testing.T) {
 	type scene struct {
-		f       *fakeMachine
 		before  []*updatetest.Release // that may boot next until it is done, besides what does already
 		after   *updatetest.Release   // that boots next when it is done
 		args    []string
