@@ -178,6 +178,9 @@ func printStatus(g *globals, answer statusAnswer) {
 	}
 	g.printf("\nroot        %s\n", sealed)
 	g.printf("signatures  releases are not signed: this machine follows the digest its channel names\n")
+	if answer.Next.ID == "" {
+		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
+	}
 	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
 	for _, d := range answer.Deployments {
 		if slices.Contains(d.Roles, update.Failed) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -130,10 +133,27 @@ func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
 		origin.Channel = channel
 		origin.Repository = o.repository[:len(o.repository)-len(channel)-1]
 	}
+	if origin.Repository, err = fixedRepository(origin.Repository); err != nil {
+		return err
+	}
 	o.follow = true
 	return stage(ctx, "switch", origin, o.updateOptions, g, func(v update.Verdict) bool {
 		return v != update.Current && v != update.Waiting
 	})
+}
+
+// fixedRepository makes the name of a layout directory mean the same wherever it
+// is read later: a deployment keeps it.
+func fixedRepository(name string) (string, error) {
+	dir, isLayout := strings.CutPrefix(name, "oci:")
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		isLayout = true
+	}
+	if !isLayout {
+		return name, nil
+	}
+	dir, err := filepath.Abs(dir)
+	return "oci:" + dir, err
 }
 
 // noOriginError is a machine that was told no repository.
@@ -191,7 +211,11 @@ func stage(ctx context.Context, verb string, origin store.Origin, o updateOption
 			}
 			answer.Reason += fmt.Sprintf("; it follows %s:%s", origin.Repository, origin.Channel)
 		}
-		return printUpdate(g, answer)
+		err := printUpdate(g, answer)
+		if err == nil && finding.Verdict == update.Waiting && o.reboot && !o.dryRun {
+			return reboot(ctx) // it was staged earlier, as by the timer
+		}
+		return err
 	}
 	plan, err := m.PlanStage(ctx, finding.Release, origin, g.progress)
 	if err != nil {

@@ -282,3 +282,48 @@ func TestInterrupted(t *testing.T) {
 	f.site.Before = nil
 	f.ok("server-2.0.0 is staged", "update")
 }
+
+// TestReboot: --reboot restarts into what was staged now or earlier, and not
+// where nothing waits.
+func TestReboot(t *testing.T) {
+	f, _ := newFakeMachine(t)
+	bin := t.TempDir()
+	said := filepath.Join(bin, "said")
+	script := "#!/bin/sh\necho \"$@\" >>\"" + said + "\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	asked := func(want string, args ...string) {
+		t.Helper()
+		os.Remove(said)
+		f.ok("", args...)
+		if b, _ := os.ReadFile(said); string(b) != want {
+			t.Errorf("%q asked systemctl for %q, want %q", args, b, want)
+		}
+	}
+	asked("", "update", "--reboot")
+	f.publish("2.0.0")
+	asked("", "update", "--reboot", "--dry-run")
+	asked("reboot\n", "update", "--reboot")
+	asked("reboot\n", "update", "--reboot")
+	asked("", "rollback", "--reboot", "--dry-run", "1.0.0")
+	asked("reboot\n", "rollback", "--reboot", "1.0.0")
+}
+
+// TestSwitchToDirectory: a deployment keeps where a directory is, and not how it
+// was named from where somebody stood.
+func TestSwitchToDirectory(t *testing.T) {
+	f, _ := newFakeMachine(t)
+	f.publish("2.0.0")
+	t.Chdir(filepath.Dir(f.site.Dir))
+	f.ok("server-2.0.0 is staged", "switch", "oci:"+filepath.Base(f.site.Dir)+":stable")
+	for _, d := range f.status().Deployments {
+		if d.Version == "2.0.0" && d.Origin != (store.Origin{Repository: "oci:" + f.site.Dir, Channel: "stable"}) {
+			t.Errorf("it follows %+v", d.Origin)
+		}
+	}
+	f.boot(nil)
+	t.Chdir("/")
+	f.ok("nothing to do: server-2.0.0 is running", "update")
+}

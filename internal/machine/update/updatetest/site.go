@@ -46,6 +46,7 @@ func (r *Release) Image() verity.Digest { return r.Document.Root().Digest }
 type Site struct {
 	Server     *registry.Server
 	Repository string // HOST:PORT/acme/server
+	Dir        string // the layout that is served
 
 	// Before, if set, sees every request before it is answered.
 	Before func(*http.Request)
@@ -62,7 +63,7 @@ func NewSite(t testing.TB) *Site {
 	must(t, err)
 	server, err := registry.NewServer(dir, registry.ServerOptions{})
 	must(t, err)
-	s := &Site{t: t, Server: server, layout: layout}
+	s := &Site{t: t, Server: server, Dir: dir, layout: layout}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.Before != nil {
 			s.Before(r)
