@@ -36,7 +36,7 @@ func TestPowerCutInTheMiddleOfStaging(t *testing.T) {
 	m.follow(site)
 	site.publish("2.0.0")
 
-	stall.after.Store(2 << 20) // bytes of object ranges
+	stall.after.Store(100 << 10) // bytes of object ranges
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	done := make(chan struct{})
