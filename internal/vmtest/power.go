@@ -73,6 +73,10 @@ func (vm *VM) liveOnce(life, starting context.Context, started func(error)) (res
 		return false, err
 	}
 	defer os.RemoveAll(sockets)
+	arguments, err := vm.arguments(sockets)
+	if err != nil {
+		return false, err
+	}
 	listeners, err := listenAll(sockets, "qmp", "agent")
 	if err != nil {
 		return false, err
@@ -84,7 +88,7 @@ func (vm *VM) liveOnce(life, starting context.Context, started func(error)) (res
 	vm.console.power(true)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := program.Run(life, program.Command{Args: vm.arguments(sockets), Stdout: vm.console})
+		_, err := program.Run(life, program.Command{Args: arguments, Stdout: vm.console})
 		closeAll(listeners) // so that accepting below ends
 		ended <- err
 	}()

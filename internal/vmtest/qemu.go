@@ -22,7 +22,11 @@ const machine = "q35"
 const kernelArguments = "io.systemd.stub.kernel-cmdline-extra=no_timer_check"
 
 // arguments is QEMU's command line; it connects to the sockets named qmp and agent.
-func (vm *VM) arguments(sockets string) []string {
+func (vm *VM) arguments(sockets string) ([]string, error) {
+	disks, err := vm.disks()
+	if err != nil {
+		return nil, err
+	}
 	mach := machine
 	if vm.Firmware.SecureBoot {
 		mach += ",smm=on"
@@ -34,8 +38,6 @@ func (vm *VM) arguments(sockets string) []string {
 		"-smp", strconv.Itoa(vm.CPUs), "-m", strconv.Itoa(vm.Memory),
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + comma(vm.Firmware.Code),
 		"-drive", "if=pflash,unit=1,format=raw,file=" + comma(vm.path("vars.fd")),
-		"-drive", "if=none,id=disk,discard=unmap,format=" + vm.format + ",file=" + comma(vm.disk),
-		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
 		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-device", "virtio-rng-pci",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -43,13 +45,14 @@ func (vm *VM) arguments(sockets string) []string {
 		"-chardev", "socket,id=agent,path=" + comma(filepath.Join(sockets, "agent")),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + agentPort,
 	}
+	args = append(args, disks...)
 	if vm.Firmware.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
 	for _, value := range append(vm.credentials(), kernelArguments) {
 		args = append(args, "-smbios", "type=11,value="+comma(value))
 	}
-	return append(args, vm.Args...)
+	return append(args, vm.Args...), nil
 }
 
 // credentials are the SMBIOS strings that PID 1 imports; systemd.system-credentials(7).

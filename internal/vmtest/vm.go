@@ -22,11 +22,13 @@ type Config struct {
 	Dir         string            // keeps the console log, the disk and the EFI variables
 	Base        string            // disk image to start from, raw or qcow2; never written
 	BaseFormat  string            // default "raw"
+	Bus         Bus               // how the disk is attached; default VirtioBlk
+	Others      []Disk            // attached before it
 	Memory      int               // MiB; default 1024
 	CPUs        int               // default 2
 	Firmware    Firmware          // default OVMF without Secure Boot
 	Credentials map[string]string // more of systemd's system credentials: name and value
-	Args        []string          // added to QEMU's: second disks, TPM, …
+	Args        []string          // added to QEMU's: a TPM, …
 	Console     io.Writer         // gets a copy of the console; nil: only the log
 	NoAgent     bool              // do not put the agent into the guest
 }

@@ -1,0 +1,84 @@
+package vmtest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Bus is how a disk is attached to a machine.
+type Bus string
+
+// The buses that Ashlar boots from. Each disk gets a controller of its own.
+const (
+	VirtioBlk  Bus = "virtio-blk"
+	VirtioSCSI Bus = "virtio-scsi"
+	NVMe       Bus = "nvme"
+	SATA       Bus = "sata" // AHCI
+	USB        Bus = "usb"  // a stick: bulk-only mass storage behind xHCI
+	UAS        Bus = "uas"  // a USB disk that speaks SCSI
+)
+
+// Disk is one more disk of a machine. What the guest writes to it is lost when
+// the machine is turned off.
+type Disk struct {
+	Image  string // never written
+	Format string // default "raw"
+	Bus    Bus    // default VirtioBlk
+}
+
+// devices are QEMU's arguments that attach a drive. order is its place in the
+// firmware's boot order, from 1, or 0 where the firmware need not boot from it.
+func (b Bus) devices(drive string, order int) ([]string, error) {
+	model := ""
+	var controller []string
+	switch b {
+	case VirtioBlk, "":
+		model = "virtio-blk-pci"
+	case VirtioSCSI:
+		controller = []string{"-device", "virtio-scsi-pci,id=" + drive + "-hba"}
+		model = "scsi-hd,bus=" + drive + "-hba.0"
+	case NVMe:
+		model = "nvme,serial=" + drive
+	case SATA:
+		controller = []string{"-device", "ahci,id=" + drive + "-hba"}
+		model = "ide-hd,bus=" + drive + "-hba.0"
+	case USB:
+		controller = []string{"-device", "qemu-xhci,id=" + drive + "-hub"}
+		model = "usb-storage,bus=" + drive + "-hub.0"
+	case UAS:
+		controller = []string{"-device", "qemu-xhci,id=" + drive + "-hub", "-device", "usb-uas,id=" + drive + "-hba,bus=" + drive + "-hub.0"}
+		model = "scsi-hd,bus=" + drive + "-hba.0"
+	default:
+		return nil, fmt.Errorf("disk %q: there is no bus %q", drive, string(b))
+	}
+	model += ",drive=" + drive
+	if order > 0 {
+		model += fmt.Sprintf(",bootindex=%d", order)
+	}
+	return append(controller, "-device", model), nil
+}
+
+// disks are QEMU's arguments for all disks. The others come first, so that
+// they get the names that a disk which is alone would have.
+func (vm *VM) disks() ([]string, error) {
+	var args []string
+	for i, d := range vm.Others {
+		name := fmt.Sprintf("other%d", i+1)
+		format := d.Format
+		if format == "" {
+			format = "raw"
+		}
+		devices, err := d.Bus.devices(name, 0)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-drive", strings.Join([]string{"if=none", "id=" + name, "snapshot=on", "format=" + format, "file=" + comma(d.Image)}, ","))
+		args = append(args, devices...)
+	}
+	devices, err := vm.Bus.devices("disk", 1)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-drive", "if=none,id=disk,discard=unmap,format="+vm.format+",file="+comma(vm.disk))
+	return append(args, devices...), nil
+}

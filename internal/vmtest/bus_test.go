@@ -1,0 +1,29 @@
+package vmtest
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBuses has QEMU build a machine of each kind, with a second disk.
+func TestBuses(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	disk := testDisk(t)
+	for _, bus := range []Bus{"", VirtioBlk, VirtioSCSI, NVMe, SATA, USB, UAS} {
+		vm := New(t, Config{Name: "bus-" + string(bus), Base: disk, Bus: bus, Others: []Disk{{Image: disk, Bus: bus}}})
+		if err := vm.Start(ctx); err != nil {
+			t.Errorf("a disk on bus %q: %v", bus, err)
+		}
+		vm.PowerCut()
+	}
+	vm := New(t, Config{Base: disk, Bus: "floppy"})
+	if err := vm.Start(ctx); err == nil || !strings.Contains(err.Error(), `no bus "floppy"`) {
+		t.Errorf("the error is %v", err)
+	}
+	if vm.On() {
+		t.Error("it is on all the same")
+	}
+}
