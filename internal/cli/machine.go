@@ -32,7 +32,7 @@ func (e *notAshlarError) Error() string {
 func (e *notAshlarError) Unwrap() error { return e.err }
 
 // errNotRoot is for everybody else.
-var errNotRoot = errors.New("only root can look at or change what this machine boots")
+var errNotRoot = errors.New("only root can run this on a machine: its store and its boot files are root's alone")
 
 // machineRoot is the directory that plays "/".
 func machineRoot() string {

@@ -265,6 +265,9 @@ func printUpdate(g *globals, answer updateAnswer) error {
 	if plan := answer.Plan; plan != nil {
 		g.printf("%s: %d of %d objects, %s in %d requests (%s unpacked)\n",
 			plan.ID, plan.Missing, plan.Objects, formatBytes(plan.Transfer), plan.Requests, formatBytes(plan.Bytes))
+		for _, id := range plan.Replaces {
+			g.printf("it replaces %s, which was staged and has not booted\n", id)
+		}
 	}
 	switch {
 	case answer.Staged:

@@ -35,6 +35,9 @@ func TestMachineVerbs(t *testing.T) {
 	}
 	f.boots(v2)
 	f.ok("nothing to do: server-2.0.0 is staged and boots next\n", "update")
+	f.publish("2.1.0")
+	f.ok("it replaces server-2.0.0, which was staged and has not booted\n", "update", "--dry-run")
+	f.site.Point("stable", "2.0.0")
 
 	text := f.ok("server-2.0.0", "status")
 	for _, want := range []string{
@@ -238,13 +241,18 @@ func TestNoRoom(t *testing.T) {
 		}
 		dir := filepath.Join(f.c.Root, c.dir)
 		saved := filepath.Join(t.TempDir(), "saved")
-		cmd := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", `
+		args := []string{"--mount", "--propagation", "unchanged"} // in a chroot, / is no mount to change
+		if os.Geteuid() != 0 {
+			args = append(args, "--user", "--map-root-user") // which a chroot does not allow
+		}
+		cmd := exec.Command("unshare", append(args, "sh", "-ec", `
 			cp -a "$DIR" "$SAVED"
 			mount -t tmpfs -o "$OPTIONS" none "$DIR"
+			trap 'umount "$DIR"' EXIT
 			cp -a "$SAVED/." "$DIR"
 			find "$DIR" ! -name lock | sort > "$SAVED.before"
 			! "$BIN" update
-			find "$DIR" ! -name lock | sort | cmp - "$SAVED.before"`)
+			find "$DIR" ! -name lock | sort | cmp - "$SAVED.before"`)...)
 		cmd.Env = append(self.Env, "DIR="+dir, "SAVED="+saved, "OPTIONS="+c.options, "BIN="+bin)
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), c.want) {
