@@ -39,9 +39,10 @@ lint: need-go
 unit: need-go setup build
 	$(GO) test $(AS_ROOT) ./...
 
-# One image is built and booted once; all stories start from copies of that disk.
+# One image is built and booted once; all stories start from copies of that disk,
+# two at a time with one processor each.
 vm: need-go setup build
-	$(GO) test -tags vm -timeout 60m -count=1 -v ./test/vm
+	$(GO) test -tags vm -timeout 60m -parallel 2 -count=1 -v ./test/vm
 
 test: lint unit vm
 

@@ -25,7 +25,7 @@ type Config struct {
 	Bus         Bus               // how the disk is attached; default VirtioBlk
 	Others      []Disk            // attached before it
 	Memory      int               // MiB; default 1024
-	CPUs        int               // default 2
+	CPUs        int               // default 1; two under emulation lose timers and interrupts on a busy host
 	Firmware    Firmware          // default OVMF without Secure Boot
 	Credentials map[string]string // more of systemd's system credentials: name and value
 	Args        []string          // added to QEMU's: a TPM, …
@@ -77,7 +77,7 @@ func Create(ctx context.Context, cfg Config) (*VM, error) {
 		cfg.Memory = 1024
 	}
 	if cfg.CPUs == 0 {
-		cfg.CPUs = 2
+		cfg.CPUs = 1
 	}
 	if cfg.Firmware == (Firmware{}) {
 		cfg.Firmware = OVMF

@@ -46,6 +46,7 @@ func objectOf(t *testing.T, version, path string) string {
 // TestOneByteOfOneObject: the damaged file cannot be read, everything else
 // goes on, and verify names the file.
 func TestOneByteOfOneObject(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	// A file that nothing reads by itself.
@@ -67,6 +68,7 @@ func TestOneByteOfOneObject(t *testing.T) {
 // TestOneByteOfTheImage: a deployment whose image is damaged does not boot, and
 // the previous one does, be the damaged one on trial or long proved good.
 func TestOneByteOfTheImage(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	site := openSite(t, "1.0.0")
@@ -87,6 +89,7 @@ func TestOneByteOfTheImage(t *testing.T) {
 // TestFirstBootRefusesAWrongObject: what a disk image brings is measured before
 // it is believed.
 func TestFirstBootRefusesAWrongObject(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, fx.Disk(), "vm")
 	digest := objectOf(t, "1.0.0", "/usr/bin/nano")
 	m.flip("/ashlar/objects/" + digest[:2] + "/" + digest[2:])

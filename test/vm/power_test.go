@@ -13,6 +13,7 @@ import (
 
 // TestPowerCutRightAfterStaging: once update says that a release is staged, it is.
 func TestPowerCutRightAfterStaging(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	site := openSite(t, "1.0.0")
@@ -29,6 +30,7 @@ func TestPowerCutRightAfterStaging(t *testing.T) {
 // TestPowerCutInTheMiddleOfStaging: the old system boots, and the next update
 // completes without fetching again what had arrived.
 func TestPowerCutInTheMiddleOfStaging(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	stall := &stalling{reached: make(chan struct{}), release: make(chan struct{})}

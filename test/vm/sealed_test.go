@@ -10,6 +10,7 @@ import (
 // TestNobodyWritesToTheRoot: what runs cannot be changed, not even by root, and
 // what is laid over it does not stay unseen.
 func TestNobodyWritesToTheRoot(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 
@@ -47,6 +48,7 @@ func TestNobodyWritesToTheRoot(t *testing.T) {
 // TestTwoMachinesAreTheSame: a second machine of the release, with its own
 // first boot, is the same system, and drift is listed exactly.
 func TestTwoMachinesAreTheSame(t *testing.T) {
+	t.Parallel()
 	first := newMachine(t, sealed, "first")
 	first.boot()
 	second := newMachine(t, fx.Disk(), "second")

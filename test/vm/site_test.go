@@ -5,7 +5,7 @@ package vm
 import (
 	"context"
 	"net/http"
-	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/ashlar-os/ashlar/test/fixture"
@@ -21,11 +21,7 @@ type site struct {
 // openSite serves a repository whose channel "stable" names one release.
 func openSite(t *testing.T, version string, wrap ...func(http.Handler) http.Handler) *site {
 	t.Helper()
-	own := *fx
-	s := &site{Fixture: &own, t: t}
-	if err := os.RemoveAll(s.Site()); err != nil {
-		t.Fatal(err)
-	}
+	s := &site{Fixture: fx.SiteIn(filepath.Join(fx.Dir, t.Name(), "site")), t: t}
 	s.publish(version)
 	var outer func(http.Handler) http.Handler
 	if len(wrap) == 1 {

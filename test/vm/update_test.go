@@ -11,6 +11,7 @@ import (
 // TestUpdateRollbackForward: a real update over the registry, with local edits
 // kept; back to the first release with its own /etc; forward again.
 func TestUpdateRollbackForward(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	site := openSite(t, "1.0.0")
