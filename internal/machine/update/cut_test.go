@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
+	"github.com/ashlar-os/ashlar/internal/progress"
 )
 
 // TestInterruptedAnywhere cancels staging at every moment that can be seen. What
@@ -70,6 +71,49 @@ func TestInterruptedAnywhere(t *testing.T) {
 	if len(before) < 30 {
 		t.Errorf("only %d moments were seen", len(before))
 	}
+}
+
+// TestCutFetchGoesOn: what had arrived before an update was interrupted is not
+// fetched again.
+func TestCutFetchGoesOn(t *testing.T) {
+	const large = 300_000
+	w := &world{t: t, site: updatetest.NewSite(t), c: updatetest.NewComputer(t)}
+	w.c.Install(w.site.Publish(updatetest.Spec{Name: "server", Version: "1.0.0", Large: large}), w.origin())
+	w.boot(nil)
+	v2 := w.site.Publish(updatetest.Spec{Name: "server", Version: "2.0.0", Large: large})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	m := w.machine()
+	m.Batch = 1 // every range by itself
+	plan := func() *StagePlan {
+		f, err := m.Check(context.Background(), w.site.Open(), "stable")
+		w.must(err)
+		plan, err := m.PlanStage(context.Background(), f.Release, w.origin(), progress.None)
+		w.must(err)
+		return plan
+	}
+	first := plan()
+	if len(first.ranges) != 3 {
+		t.Fatalf("%d ranges", len(first.ranges))
+	}
+	ranges := 0
+	w.site.Before = func(r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			if ranges++; ranges == 2 {
+				cancel()
+			}
+		}
+	}
+	if err := m.Stage(ctx, first, progress.None); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	w.site.Before = nil
+	second := plan()
+	if first.Missing != 3 || second.Missing != 2 {
+		t.Errorf("%d objects are missing, and then %d", first.Missing, second.Missing)
+	}
+	w.must(m.Stage(context.Background(), second, progress.None))
+	w.boots(v2)
 }
 
 // TestCostOfAnUpdate counts at the server: a check is three small requests, an

@@ -9,8 +9,8 @@
 // The steps, in their order, and what a cut after each leaves:
 //
 //	planned    the image, in the store's tmp/; the next run removes it
-//	fetched    objects, in tmp/ too
-//	stored     objects and image under their names, sealed; the next run uses them
+//	fetched    objects under their names, sealed, some 64 MB at a time; the next run uses them
+//	stored     all of them, and the image
 //	described  the deployment directory; no boot entry names it yet
 //	committed  the boot file under its counted name: the next boot is the new system
 //	ordered    what was staged before is gone; what would sort before the new one is retired

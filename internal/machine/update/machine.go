@@ -14,6 +14,7 @@ type Machine struct {
 	ESP     *esp.ESP
 	Running verity.Digest // zero when no deployment runs, as on an installer
 	Arch    string        // of the releases it takes, such as "amd64"; "" is this program's own
+	Batch   int64         // bytes to fetch before they are made durable; 0 means 64 MB
 }
 
 // Look reads the state of the machine. It takes no lock and changes nothing.

@@ -29,38 +29,66 @@ func (m *Machine) Stage(ctx context.Context, plan *StagePlan, p progress.Reporte
 	return nil
 }
 
-// storeObjects fetches what is missing into the store, the image with it. The
-// image is written even where it is there: it was fetched anyway, and a damaged
-// one, whose seal still measures right, is healed by it.
+// defaultBatch is how much is fetched before it is made durable, in bytes: what
+// a cut costs to fetch again, against the two times that a batch waits for the disk.
+const defaultBatch = 64 << 20
+
+// storeObjects fetches what is missing into the store, batch by batch, and the
+// image once all of it is there. The image is written even where there is one:
+// it was fetched anyway, and a damaged one, whose seal still measures right, is
+// healed by it.
 func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	p.Stage("fetching objects", plan.Transfer, progress.Bytes)
+	for left := plan.ranges; len(left) > 0; {
+		n, size := 0, int64(0)
+		for n < len(left) && (n == 0 || size+left[n].Length <= m.batch()) {
+			size += left[n].Length
+			n++
+		}
+		err := m.inBatch(ctx, func(batch *store.Batch) error { return fetchObjects(ctx, batch, plan.rel, left[:n], p) })
+		if err != nil {
+			return err
+		}
+		left = left[n:]
+	}
+	p.Stage("sealing the image", 0, progress.Items)
+	return m.inBatch(ctx, func(batch *store.Batch) error {
+		f, err := os.Open(plan.erofs)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return batch.PutImage(plan.Image, plan.rel.Document.Root().Size, f)
+	})
+}
+
+func (m *Machine) batch() int64 {
+	if m.Batch > 0 {
+		return m.Batch
+	}
+	return defaultBatch
+}
+
+// inBatch makes durable what put puts into a batch.
+func (m *Machine) inBatch(ctx context.Context, put func(*store.Batch) error) error {
 	batch, err := m.Store.NewBatch()
 	if err != nil {
 		return err
 	}
 	defer batch.Abort()
-	if err := fetchObjects(ctx, batch, plan, p); err != nil {
+	if err := put(batch); err != nil {
 		return err
 	}
-	f, err := os.Open(plan.erofs)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := batch.PutImage(plan.Image, plan.rel.Document.Root().Size, f); err != nil {
-		return err
-	}
-	p.Stage("sealing", 0, progress.Items)
 	return batch.Commit(ctx)
 }
 
-func fetchObjects(ctx context.Context, batch *store.Batch, plan *StagePlan, p progress.Reporter) error {
-	ranges := make([]registry.Range, len(plan.ranges))
-	for i, r := range plan.ranges {
+func fetchObjects(ctx context.Context, batch *store.Batch, rel *registry.Release, from []pack.Range, p progress.Reporter) error {
+	ranges := make([]registry.Range, len(from))
+	for i, r := range from {
 		ranges[i] = registry.Range{Offset: r.Offset, Length: r.Length}
 	}
-	p.Stage("fetching objects", plan.Transfer, progress.Bytes)
-	return plan.rel.Repository().FetchRanges(ctx, plan.rel.Pack, ranges, 0, func(i int, r io.Reader) error {
-		return pack.Extract(progress.Reader(r, p), plan.ranges[i], func(object tree.Object, r io.Reader) error {
+	return rel.Repository().FetchRanges(ctx, rel.Pack, ranges, 0, func(i int, r io.Reader) error {
+		return pack.Extract(progress.Reader(r, p), from[i], func(object tree.Object, r io.Reader) error {
 			return batch.PutObject(object.Digest, int64(object.Size), r)
 		})
 	})
