@@ -48,9 +48,25 @@ type Batch struct {
 	done  bool
 }
 
-// written is one file in the batch's directory and the name it shall have.
+// written is one file in the batch's directory, by its number there, and what it
+// is. An image has up to hundreds of thousands: their paths would be most of what
+// an update keeps in memory.
 type written struct {
-	tmp, final string
+	number int64
+	digest verity.Digest
+	image  bool // or an object
+}
+
+func (b *Batch) tmpPath(number int64) string {
+	return filepath.Join(b.dir, strconv.FormatInt(number, 10))
+}
+
+// pathOf is the name that a file has or shall have.
+func (s *Store) pathOf(w written) string {
+	if w.image {
+		return s.ImagePath(w.digest)
+	}
+	return s.ObjectPath(w.digest)
 }
 
 // NewBatch begins a batch. It must be ended by Commit or Abort.
@@ -75,7 +91,7 @@ func (s *Store) NewBatch() (*Batch, error) {
 // on while other objects are written: what is wrong with it may be said by
 // Commit or by the next call.
 func (b *Batch) PutObject(d verity.Digest, size int64, r io.Reader) error {
-	if err := b.put(b.s.ObjectPath(d), d, size, r); err != nil {
+	if err := b.put(written{digest: d}, size, r); err != nil {
 		return fmt.Errorf("storing object %s: %w", d.Short(), err)
 	}
 	return nil
@@ -84,28 +100,29 @@ func (b *Batch) PutObject(d verity.Digest, size int64, r io.Reader) error {
 // PutImage writes the image d of size bytes from r. An image should be
 // committed only after its objects are.
 func (b *Batch) PutImage(d verity.Digest, size int64, r io.Reader) error {
-	if err := b.put(b.s.ImagePath(d), d, size, r); err != nil {
+	if err := b.put(written{digest: d, image: true}, size, r); err != nil {
 		return fmt.Errorf("storing image %s: %w", d.Short(), err)
 	}
 	return nil
 }
 
-func (b *Batch) put(final string, d verity.Digest, size int64, r io.Reader) error {
+func (b *Batch) put(w written, size int64, r io.Reader) error {
 	if b.bad.Err() != nil {
 		return context.Cause(b.bad)
 	}
-	tmp := filepath.Join(b.dir, strconv.FormatInt(b.seq.Add(1), 10))
+	w.number = b.seq.Add(1)
+	tmp := b.tmpPath(w.number)
 	if err := writeExactly(tmp, size, r); err != nil {
 		os.Remove(tmp)
 		return err
 	}
 	b.seal.Go(func() error {
-		if err := sealFile(b.s.Sealer, tmp, d); err != nil {
+		if err := sealFile(b.s.Sealer, tmp, w.digest); err != nil {
 			return err
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.ready = append(b.ready, written{tmp, final})
+		b.ready = append(b.ready, w)
 		return nil
 	})
 	return nil
@@ -190,7 +207,8 @@ func (b *Batch) Commit(ctx context.Context) error {
 	}
 	made := make(map[string]bool)
 	for _, w := range b.ready {
-		dir := filepath.Dir(w.final)
+		final := b.s.pathOf(w)
+		dir := filepath.Dir(final)
 		if !made[dir] {
 			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return fmt.Errorf("committing batch: %w", err)
@@ -199,7 +217,7 @@ func (b *Batch) Commit(ctx context.Context) error {
 		}
 		// Renaming over an existing name heals it: it is either the same bytes
 		// or was found unsealed or wrong. Whoever has the old file open keeps it.
-		if err := os.Rename(w.tmp, w.final); err != nil {
+		if err := os.Rename(b.tmpPath(w.number), final); err != nil {
 			return fmt.Errorf("committing batch: %w", err)
 		}
 	}

@@ -163,23 +163,19 @@ func remove(path string) error {
 // without fs-verity, and safe to repeat after a cut. The caller removes
 // UnsealedMarker afterwards; SealAll has synced the file system by then.
 func (s *Store) SealAll(ctx context.Context, done func(n int)) error {
-	var list []written // tmp is unused: the files have their names already
-	var digests []verity.Digest
-	add := func(path string, d verity.Digest) {
-		list, digests = append(list, written{final: path}), append(digests, d)
-	}
+	var list []written // without numbers: the files have their names already
 	v, err := s.Survey()
 	if err != nil {
 		return fmt.Errorf("sealing: %w", err)
 	}
 	for _, d := range v.Images {
-		add(s.ImagePath(d), d)
+		list = append(list, written{digest: d, image: true})
 	}
-	if err := s.walkObjects(ctx, func(d verity.Digest) { add(s.ObjectPath(d), d) }); err != nil {
+	if err := s.walkObjects(ctx, func(d verity.Digest) { list = append(list, written{digest: d}) }); err != nil {
 		return fmt.Errorf("sealing: %w", err)
 	}
 	err = parallel(ctx, sealers, len(list), func(i int) error {
-		if err := sealFile(s.Sealer, list[i].final, digests[i]); err != nil {
+		if err := sealFile(s.Sealer, s.pathOf(list[i]), list[i].digest); err != nil {
 			return err
 		}
 		if done != nil {
