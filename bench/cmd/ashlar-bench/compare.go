@@ -19,6 +19,8 @@ type comparison struct {
 	root   string // the checkout
 	runs   int
 	report *report
+
+	layout, archive string // of the last run of publish, with v1
 }
 
 func runCompare(ctx context.Context, args []string) error {
@@ -38,6 +40,9 @@ func runCompare(ctx context.Context, args []string) error {
 	if c.self, err = os.Executable(); err != nil {
 		return err
 	}
+	if err := c.clear(); err != nil {
+		return err
+	}
 	for _, step := range c.steps() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), step.name) {
 			continue
@@ -54,6 +59,9 @@ func runCompare(ctx context.Context, args []string) error {
 		return err
 	}
 	if c.report.peers, err = c.peers(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.path("runs")); err != nil {
 		return err
 	}
 	if err := os.WriteFile(*results, c.report.render(), 0o644); err != nil {
@@ -75,6 +83,18 @@ func (c *comparison) steps() []step {
 		{"large", c.pullLarge}, {"boot", c.boot}, {"binaries", c.binaries},
 	}
 }
+
+// clear makes room for what the runs make.
+func (c *comparison) clear() error {
+	if err := os.RemoveAll(c.path("runs")); err != nil {
+		return err
+	}
+	return os.Mkdir(c.path("runs"), 0o755)
+}
+
+// numbered names what one run makes. Nothing is removed between runs: for minutes
+// ext4 looks twice at each inode that was freed, and the next run would pay.
+func numbered(name string, run int) string { return fmt.Sprintf("runs/%s-%d", name, run) }
 
 func (c *comparison) path(elem ...string) string {
 	return filepath.Join(append([]string{c.work}, elem...)...)

@@ -7,21 +7,20 @@ import (
 	"os"
 )
 
-// publish compares the first release in an empty place, and leaves a layout and
-// a repository with both releases.
+// publish compares the first release in an empty place. The last layout and the
+// last repository stay, to be pulled from.
 func (c *comparison) publish(ctx context.Context) error {
 	ours, peer, err := c.inTurn(
-		func(int) (sample, error) {
-			if err := os.RemoveAll(c.path("layout")); err != nil {
-				return sample{}, err
-			}
-			return measure(ctx, c.publishArgs("v1", "1.0.0", "layout")...)
+		func(run int) (sample, error) {
+			c.layout = numbered("layout", run)
+			return measure(ctx, c.publishArgs("v1", "1.0.0", c.layout)...)
 		},
-		func(int) (sample, error) {
-			if err := c.emptyRepository(ctx, "archive", "archive"); err != nil {
+		func(run int) (sample, error) {
+			c.archive = numbered("archive", run)
+			if err := c.newRepository(ctx, c.archive, "archive"); err != nil {
 				return sample{}, err
 			}
-			return measure(ctx, c.commitArgs("v1", "archive")...)
+			return measure(ctx, c.commitArgs("v1", c.archive)...)
 		})
 	if err != nil {
 		return err
@@ -31,11 +30,8 @@ func (c *comparison) publish(ctx context.Context) error {
 	return nil
 }
 
-// emptyRepository makes an ostree repository anew.
-func (c *comparison) emptyRepository(ctx context.Context, name, mode string) error {
-	if err := os.RemoveAll(c.path(name)); err != nil {
-		return err
-	}
+// newRepository makes an ostree repository.
+func (c *comparison) newRepository(ctx context.Context, name, mode string) error {
 	_, err := measure(ctx, c.ostree(name, "init", "--mode="+mode)...)
 	return err
 }

@@ -15,24 +15,20 @@ const largeFiles = 250_000
 // pullLarge looks at memory alone, with an image of a quarter of a million files
 // and one of a gigabyte.
 func (c *comparison) pullLarge(ctx context.Context) error {
-	if err := makeLargeTree(c.path("large"), largeFiles, 1<<30); err != nil {
+	if err := makeLargeTree(c.path("runs/large"), largeFiles, 1<<30); err != nil {
 		return err
 	}
-	defer os.RemoveAll(c.path("large"))
-	args := c.publishArgs("large", "1.0.0", "layout-large")
-	args[5] = c.path("v1-large.efi")
-	if _, err := measure(ctx, c.self, "bootfile", "-tree", c.path("v1"), "-image", c.path("large"),
-		"-init", c.init, "-version", "1.0.0", "-out", args[5]); err != nil {
+	args := c.publishArgs("runs/large", "1.0.0", "runs/layout-large")
+	if _, err := measure(ctx, c.self, "bootfile", "-tree", c.path("v1"), "-image", c.path("runs/large"),
+		"-init", c.init, "-version", "1.0.0", "-out", c.path("runs/large.efi")); err != nil {
 		return err
 	}
 	published, err := measure(ctx, args...)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(c.path("layout-large"))
-	defer os.RemoveAll(c.path("machine-large"))
-	pulled, err := serveLayout(ctx, c.path("layout-large"), func(repository string) (sample, error) {
-		return measure(ctx, c.self, "update", "-machine", c.path("machine-large"), "-repository", repository)
+	pulled, err := serveLayout(ctx, c.path("runs/layout-large"), func(repository string) (sample, error) {
+		return measure(ctx, c.self, "update", "-machine", c.path("runs/machine-large"), "-repository", repository)
 	})
 	if err != nil {
 		return err
@@ -47,9 +43,6 @@ func (c *comparison) pullLarge(ctx context.Context) error {
 // them the same, and one of size bytes. All of it compresses hardly at all, so
 // that the pack is as large as the tree.
 func makeLargeTree(dir string, files int, size int64) error {
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
 	random := rand.NewChaCha8([32]byte{'b', 'e', 'n', 'c', 'h'})
 	content := make([]byte, 8<<10)
 	for i := range files {

@@ -49,6 +49,11 @@ func (r *report) ratio(what string, x float64, b bound) {
 	r.findings = append(r.findings, f)
 }
 
+// note is a ratio that nothing is demanded of.
+func (r *report) note(what string, x float64) {
+	r.findings = append(r.findings, finding{what: what, figure: fmt.Sprintf("%.2f ×", x)})
+}
+
 func (r *report) count(what string, n, peer, limit int64) {
 	r.findings = append(r.findings, finding{what: what, figure: fmt.Sprintf("%d (ostree: %d)", n, peer),
 		target: fmt.Sprintf("≤ %d", limit), missed: n > limit})
@@ -79,8 +84,11 @@ func (r *report) render() []byte {
 	fmt.Fprintf(&b, "| what | figure | target | |\n| --- | --- | --- | --- |\n")
 	for _, f := range r.findings {
 		met := "met"
-		if f.missed {
+		switch {
+		case f.missed:
 			met = "**missed**"
+		case f.target == "":
+			met = ""
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.what, f.figure, f.target, met)
 	}
