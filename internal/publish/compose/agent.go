@@ -80,13 +80,13 @@ func (b *builder) agentUnits(t *tree.Tree) []string {
 	return list
 }
 
-// hostKeysUnit makes SSH host keys at the first boot, where OpenSSH's package
-// does not bring a unit for that (Debian's has sshd-keygen.service).
+// hostKeysUnit makes the SSH host keys that a machine lacks. Debian's
+// sshd-keygen.service never would: it has ConditionFirstBoot=, and to systemd no
+// boot of an image is the first, see cleanEtc.
 const hostKeysUnit = "ashlar-ssh-keys.service"
 
 func needsHostKeys(t *tree.Tree) bool {
-	_, own := findUnit(t, "sshd-keygen.service")
-	return own == nil && follow(t, "/usr/sbin/sshd") != nil
+	return follow(t, "/usr/sbin/sshd") != nil
 }
 
 func (b *builder) putUnit(t *tree.Tree, name string) error {

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +144,21 @@ func TestServices(t *testing.T) {
 	}
 	if want := strings.Join(oracle, "\n"); got != want {
 		t.Errorf("links are\n%s\nsystemctl makes\n%s", got, want)
+	}
+}
+
+// A machine with OpenSSH makes its host keys although Debian has a unit for
+// that: it waits for what systemd takes for a first boot, and sshd for ever.
+func TestHostKeysAreMade(t *testing.T) {
+	b, tr := newBuilder(t, nil, "/usr/sbin/sshd x",
+		"/usr/lib/systemd/system/ssh.service [Service]\nExecStart=/usr/sbin/sshd -D\n",
+		"/usr/lib/systemd/system/sshd-keygen.service [Unit]\nConditionFirstBoot=yes\n[Install]\nWantedBy=ssh.service\n")
+	if err := errors.Join(b.addAgent(tr), b.setServices(tr)); err != nil {
+		t.Fatal(err)
+	}
+	links := strings.Join(targets(tr, "/etc/systemd/system"), "\n")
+	if want := "/ssh.service.wants/ashlar-ssh-keys.service -> "; !strings.Contains(links, want) {
+		t.Errorf("no %q in\n%s", want, links)
 	}
 }
 
