@@ -55,7 +55,8 @@ a registry, with :TAG where it holds several releases. Without --size the disk
 has room for three images and 1 GiB of data. The first boot seals the objects.
 
 The machine looks for updates at --repository, by default the registry that
-RELEASE names; of a disk from a directory, "ashlar switch" tells it later.
+RELEASE names, or where the image's recipe says; otherwise "ashlar switch" tells
+it later.
 
 One release gives the same bytes every time. The disks' ids are then the same
 too: where two such disks meet in one machine, give one of them a --seed.`,
@@ -115,7 +116,7 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	if err := diskimage.WriteRelease(ctx, opts.output, rel, o); err != nil {
+	if o.Origin, err = diskimage.WriteRelease(ctx, opts.output, rel, o); err != nil {
 		return err
 	}
 	return g.printDisk(opts.output, rel, o)

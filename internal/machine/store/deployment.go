@@ -46,9 +46,6 @@ type Origin struct {
 	Channel    string `json:"channel"`
 }
 
-// ID is NAME-VERSION and the start of the digest, for people.
-func (d *Deployment) ID() string { return d.Version + " (" + d.Image.Short() + ")" }
-
 // EtcBase returns the image named by EtcFrom, and false for none.
 func (d *Deployment) EtcBase() (verity.Digest, bool) {
 	base, err := verity.Parse(d.EtcFrom)

@@ -23,26 +23,31 @@ const loaderPath = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 const maxLoader = 16 << 20
 
 // WriteRelease makes the disk image of a release in a registry or layout.
-// Everything fetched is checked, and kept beside path until it is written.
-func WriteRelease(ctx context.Context, path string, rel *registry.Release, o Options) (err error) {
+// Everything fetched is checked, and kept beside path until it is written. It
+// returns where the machine will look for updates: o.Origin or, where that is
+// empty, what the image says.
+func WriteRelease(ctx context.Context, path string, rel *registry.Release, o Options) (origin Origin, err error) {
 	dir := filepath.Dir(path)
 	need := rel.Document.UKI.Size
 	for _, image := range rel.Document.Images {
 		need += image.Size + image.Bytes + int64(image.Objects)*blockSize
 	}
 	if err := checkSpace(dir, 2*need); err != nil { // once fetched, once written
-		return fmt.Errorf("cannot make disk image %q: %w", path, err)
+		return origin, fmt.Errorf("cannot make disk image %q: %w", path, err)
 	}
 	work, err := os.MkdirTemp(dir, ".ashlar-disk-*")
 	if err != nil {
-		return fmt.Errorf("cannot make disk image %q: %w", path, err)
+		return origin, fmt.Errorf("cannot make disk image %q: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	content, err := fetch(ctx, rel, work, o.Progress)
 	if err != nil {
-		return fmt.Errorf("fetching release %q: %w", rel.Document.ID, err)
+		return origin, fmt.Errorf("fetching release %q: %w", rel.Document.ID, err)
 	}
-	return Write(ctx, path, content, o)
+	if o.Origin.Repository == "" {
+		o.Origin = content.origin
+	}
+	return o.Origin, Write(ctx, path, content, o)
 }
 
 // fetch brings a whole release into dir. The release's files are checked by
@@ -75,7 +80,10 @@ func fetch(ctx context.Context, rel *registry.Release, dir string, report progre
 	if err := fetchObjects(ctx, rel, &c, report); err != nil {
 		return c, err
 	}
-	c.Loader, err = readLoader(t, c.ObjectDir)
+	if c.Loader, err = readLoader(t, c.ObjectDir); err != nil {
+		return c, err
+	}
+	c.origin, err = readOrigin(t, c.ObjectDir)
 	return c, err
 }
 

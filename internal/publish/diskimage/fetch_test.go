@@ -125,7 +125,7 @@ func TestDiskOfAReleaseIsTheDiskOfItsContent(t *testing.T) {
 	rel, c := makeRelease(t, true, false)
 	dir := t.TempDir()
 	fetched, direct := filepath.Join(dir, "fetched"), filepath.Join(dir, "direct")
-	if err := WriteRelease(context.Background(), fetched, rel, smallDisk()); err != nil {
+	if _, err := WriteRelease(context.Background(), fetched, rel, smallDisk()); err != nil {
 		t.Fatal(err)
 	}
 	if err := Write(context.Background(), direct, c, smallDisk()); err != nil {
@@ -149,7 +149,7 @@ func TestUnusableReleases(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rel, _ := makeRelease(t, test.withLoader, test.damaged)
 			dir := t.TempDir()
-			err := WriteRelease(context.Background(), filepath.Join(dir, "disk"), rel, smallDisk())
+			_, err := WriteRelease(context.Background(), filepath.Join(dir, "disk"), rel, smallDisk())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}

@@ -33,6 +33,8 @@ type Content struct {
 	Loader         []byte        // systemd-boot
 	ObjectDir      string        // holds objects as ab/cdef…
 	Objects        []tree.Object // those that go on the disk
+
+	origin Origin // what the image says about updates; WriteRelease falls back on it
 }
 
 // bootFile is the name of the UKI on the ESP. It has no counter of tries: a
