@@ -31,13 +31,13 @@ Conflicts=shutdown.target
 Before=shutdown.target
 Wants=dev-virtio\x2dports-` + agentPort + `.device
 After=dev-virtio\x2dports-` + agentPort + `.device basic.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=/bin/sh -c "mkdir -p -m 0700 /run/vmtest && echo ` + encoded + ` | base64 -d >/run/vmtest/agent && exec /bin/sh /run/vmtest/agent"
 Environment=HOME=/root
 Restart=always
 RestartSec=100ms
-StartLimitIntervalSec=0
 KillSignal=SIGKILL
 `
 }
