@@ -19,8 +19,7 @@ import (
 // file system UUIDs, only the partitions' own UUIDs differ. The twin has the better name
 // and is often there first; the root must be the disk that the firmware booted.
 //
-// Debian's cloud kernel has no USB storage; docs/initramfs.md says what was
-// tried with the generic one.
+// Debian's cloud kernel has no USB storage (docs/initramfs.md).
 func TestEveryBus(t *testing.T) {
 	t.Parallel()
 	twin := filepath.Join(t.TempDir(), "twin.raw")
