@@ -8,14 +8,14 @@ import (
 // Bus is how a disk is attached to a machine.
 type Bus string
 
-// The buses that Ashlar boots from. Each disk gets a controller of its own.
+// What disks can be behind. Each disk gets a controller of its own.
 const (
 	VirtioBlk  Bus = "virtio-blk"
 	VirtioSCSI Bus = "virtio-scsi"
 	NVMe       Bus = "nvme"
 	SATA       Bus = "sata" // AHCI
 	USB        Bus = "usb"  // a stick: bulk-only mass storage behind xHCI
-	UAS        Bus = "uas"  // a USB disk that speaks SCSI
+	UAS        Bus = "uas"  // a USB disk that speaks SCSI; OVMF does not boot from one
 )
 
 // Disk is one more disk of a machine. What the guest writes to it is lost when
