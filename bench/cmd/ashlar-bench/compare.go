@@ -64,7 +64,11 @@ func runCompare(ctx context.Context, args []string) error {
 	if err := os.RemoveAll(c.path("runs")); err != nil {
 		return err
 	}
-	if err := os.WriteFile(*results, c.report.render(), 0o644); err != nil {
+	table := c.report.render()
+	if err := os.WriteFile(*results, table, 0o644); err != nil {
+		return err
+	}
+	if _, err := os.Stdout.Write(table); err != nil {
 		return err
 	}
 	return c.report.verdict()
