@@ -47,7 +47,7 @@ vm: need-go setup build
 test: lint unit vm
 
 bench: need-go setup build
-	@bench/run
+	GO="$(GO)" bench/run
 
 clean:
 	rm -rf $(BIN) $(CACHE)
