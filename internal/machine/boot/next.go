@@ -18,22 +18,32 @@ func Explain(entries []esp.Entry) (next Next, ok bool) {
 	if !ok {
 		return Next{}, false
 	}
-	newer := 0 // entries that would come first, had they tries left
+	// Entries that would come first, had they tries left: the loader used them
+	// up, or a rollback put them aside.
+	failed, aside := 0, 0
 	for _, o := range entries {
-		if o.Ignored == "" && o.Exhausted() && !e.Exhausted() && esp.Newer(o, e) {
-			newer++
+		switch {
+		case o.Ignored != "" || !o.Exhausted() || e.Exhausted() || !esp.Newer(o, e):
+		case o.Done > 0:
+			failed++
+		default:
+			aside++
 		}
 	}
 	var why string
 	switch {
 	case e.Exhausted():
 		why = "every entry is out of tries, and this is the newest"
-	case newer == 0:
+	case failed+aside == 0:
 		why = "it is the newest"
-	case newer == 1:
+	case failed == 0 && aside == 1:
+		why = "the newer one was put aside by a rollback"
+	case failed == 0:
+		why = fmt.Sprintf("the %d newer ones were put aside by a rollback", aside)
+	case failed+aside == 1:
 		why = "the newer one is out of tries"
 	default:
-		why = fmt.Sprintf("the %d newer ones are out of tries", newer)
+		why = fmt.Sprintf("the %d newer ones are out of tries or put aside", failed+aside)
 	}
 	switch {
 	case e.Counted() && e.Left == 1:

@@ -205,7 +205,9 @@ func TestExplain(t *testing.T) {
 		{[]esp.Entry{entry(1, -1, 0), entry(2, 3, 0)}, entry(2, 3, 0).File, "it is the newest; it has 3 tries to prove itself"},
 		{[]esp.Entry{entry(1, -1, 0), entry(2, 1, 2)}, entry(2, 1, 2).File, "it is the newest; it has one try left to prove itself"},
 		{[]esp.Entry{entry(1, -1, 0), entry(2, 0, 3)}, entry(1, -1, 0).File, "the newer one is out of tries"},
-		{[]esp.Entry{entry(1, -1, 0), entry(2, 0, 0), entry(3, 0, 0)}, entry(1, -1, 0).File, "the 2 newer ones are out of tries"},
+		{[]esp.Entry{entry(1, -1, 0), entry(2, 0, 0), entry(3, 0, 0)}, entry(1, -1, 0).File, "the 2 newer ones were put aside by a rollback"},
+		{[]esp.Entry{entry(1, -1, 0), entry(2, 0, 0)}, entry(1, -1, 0).File, "the newer one was put aside by a rollback"},
+		{[]esp.Entry{entry(1, -1, 0), entry(2, 0, 0), entry(3, 0, 3)}, entry(1, -1, 0).File, "the 2 newer ones are out of tries or put aside"},
 		{[]esp.Entry{entry(1, 0, 3), entry(2, 0, 3)}, entry(2, 0, 3).File, "every entry is out of tries, and this is the newest"},
 	} {
 		next, ok := Explain(c.entries)
