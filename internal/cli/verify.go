@@ -55,11 +55,7 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	s, err := m.Look()
-	if err != nil {
-		return err
-	}
-	images, err := imagesToVerify(m, s, o.deployment)
+	images, unseen, err := imagesToVerify(m, o.deployment)
 	if err != nil {
 		return err
 	}
@@ -79,30 +75,40 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	if answer.Sealed {
 		answer.Covering = append(answer.Covering, sysroot.Covering(mounts)...)
 	}
-	answer.Good = len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
+	answer.Good = unseen == nil && len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
 	if g.json {
 		err = g.printJSON(answer)
 	} else {
 		printVerify(g, answer)
 	}
 	if err == nil && !answer.Good {
-		return &codeError{code: exitDamaged}
+		return &codeError{exitDamaged, unseen}
 	}
 	return err
 }
 
-func imagesToVerify(m *update.Machine, s *update.State, word string) ([]verity.Digest, error) {
+// imagesToVerify lists the images of the deployment that word names, or of all.
+// Where the boot entries cannot be read, unseen says why, and the images are all
+// of the store's: whatever hides the one must not keep the rest from being measured.
+func imagesToVerify(m *update.Machine, word string) (images []verity.Digest, unseen, err error) {
+	s, err := m.Look()
+	if err != nil {
+		survey, surveyErr := m.Store.Survey()
+		if surveyErr != nil || word != "" {
+			return nil, nil, err
+		}
+		return survey.Images, err, nil
+	}
 	if word != "" {
 		d, err := s.Find(word)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if d.Remembered() {
-			return nil, fmt.Errorf("%s was cleared away; there is nothing to verify", d.ID())
+			return nil, nil, fmt.Errorf("%s was cleared away; there is nothing to verify", d.ID())
 		}
-		return []verity.Digest{d.Image}, nil
+		return []verity.Digest{d.Image}, nil, nil
 	}
-	var images []verity.Digest
 	for i := range s.Deployments {
 		if d := &s.Deployments[i]; !d.Remembered() {
 			images = append(images, d.Image)
@@ -111,7 +117,7 @@ func imagesToVerify(m *update.Machine, s *update.State, word string) ([]verity.D
 	for _, broken := range s.Broken {
 		images = append(images, broken.Image)
 	}
-	return images, nil
+	return images, nil, nil
 }
 
 func printVerify(g *globals, answer verifyAnswer) {

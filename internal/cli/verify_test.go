@@ -55,6 +55,21 @@ func TestVerifyVerb(t *testing.T) {
 	f.fails(exitError, `no deployment here is "9"`, "verify", "9")
 }
 
+// TestVerifyWithoutTheESP: what keeps the boot entries from being read does not
+// keep the root from being measured, and is not called good.
+func TestVerifyWithoutTheESP(t *testing.T) {
+	f, _ := newFakeMachine(t)
+	entries := filepath.Join(f.c.Root, "efi/EFI/Linux")
+	if err := os.RemoveAll(entries); err != nil {
+		t.Fatal(err)
+	}
+	f.write("efi/EFI/Linux", "not a directory\n")
+	text, said, code := f.run("verify")
+	if code != exitDamaged || !strings.Contains(text, "NOT GOOD: 1 images, 12 objects") || !strings.Contains(said, "boot entries") {
+		t.Errorf("%d\n%s%s", code, text, said)
+	}
+}
+
 // TestEtcVerbs: the difference from the image's /etc is the upper directory, and
 // a part of it can be taken back.
 func TestEtcVerbs(t *testing.T) {

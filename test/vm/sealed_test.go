@@ -35,10 +35,10 @@ func TestNobodyWritesToTheRoot(t *testing.T) {
 	m.expectContains("sealed object", m.fails("unshare -m sh -c 'mount -o remount,rw,bind /sysroot && echo x >> "+object+"'"), "Operation not permitted")
 	m.expectContains("verify", m.sh("ashlar verify"), "good:")
 
-	m.sh("mkdir /run/evil && cp /bin/true /run/evil/mount && mount --bind /run/evil/mount /usr/bin/mount")
+	m.sh("mkdir /run/evil && cp /bin/true /run/evil/nano && mount --bind /run/evil/nano /usr/bin/nano")
 	said := m.fails("ashlar verify")
-	m.expectContains("verify of a mount over /usr/bin/mount", said, "covered /usr/bin/mount")
-	m.sh("umount /usr/bin/mount && ashlar verify")
+	m.expectContains("verify of a mount over /usr/bin/nano", said, "covered /usr/bin/nano")
+	m.sh("umount /usr/bin/nano && ashlar verify")
 
 	m.sh("echo kept > /etc/story && echo kept > /var/lib/story && echo kept > /root/story && sync")
 	m.reboot()
