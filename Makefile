@@ -4,6 +4,7 @@
 
 SHELL       := /bin/bash
 GO          ?= go
+export GOTOOLCHAIN ?= auto
 BIN         := bin
 CACHE       ?= .cache
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1

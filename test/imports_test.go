@@ -29,8 +29,8 @@ var layers = map[string][]string{
 	"internal/program":  {},
 	"internal/progress": {},
 	"internal/vmtest":   {},
-	"bench":             {"internal/vmtest", "internal/publish", "internal/machine", "internal/registry", "internal/image", "test"},
-	"test":              {"internal/vmtest", "internal/publish", "internal/machine", "internal/registry", "internal/image"},
+	"bench":             {"internal/vmtest", "internal/publish", "internal/machine", "internal/trust", "internal/registry", "internal/image", "test"},
+	"test":              {"internal/vmtest", "internal/publish", "internal/machine", "internal/trust", "internal/registry", "internal/image"},
 }
 
 var leaves = []string{"internal/program", "internal/progress"}
