@@ -15,8 +15,12 @@ import (
 // layer, which image of the document it is.
 const (
 	annotationArtifact = "org.ashlar.artifact"
-	annotationRole     = "org.ashlar.image.role"
-	annotationDigest   = "org.ashlar.image.digest"
+	// annotationZstd is what containers/image adds to the entry of an image whose
+	// layers are zstd when it copies an index. It is there from the start, so that
+	// the copy has the digest of the original (skopeo 1.18).
+	annotationZstd   = "io.github.containers.compression.zstd"
+	annotationRole   = "org.ashlar.image.role"
+	annotationDigest = "org.ashlar.image.digest"
 )
 
 // annotations are those of the image, the artifact and the index.
@@ -67,6 +71,7 @@ func (l *Layout) putImage(in ReleaseInput, pack ocispec.Descriptor) (none ocispe
 		Annotations: annotations(doc),
 	})
 	desc.Platform = &platform
+	desc.Annotations = map[string]string{annotationZstd: "true"}
 	return desc, err
 }
 
