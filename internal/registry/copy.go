@@ -25,8 +25,14 @@ type CopyResult struct {
 // dst, and names it newTag there ("" for no tag). Blobs go first, several at
 // once, then manifests from the leaves up, the tag last: a reader of dst never
 // finds something that is not whole. What dst has is not sent again.
+//
+// At the very end the signed metadata of src follows, where dst has none, or
+// has an older state of the same.
 func Copy(ctx context.Context, src, dst *Repository, tag, newTag string, report progress.Reporter) (CopyResult, error) {
 	result, err := copyTag(ctx, src, dst, tag, newTag, report)
+	if err == nil {
+		err = copyTrust(ctx, src, dst)
+	}
 	if err != nil {
 		return result, fmt.Errorf("copying %q from %s to %s: %w", tag, src.Name, dst.Name, err)
 	}

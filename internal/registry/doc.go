@@ -13,12 +13,19 @@
 // ordinary image, whose one layer is also the object pack, and of a release
 // artifact that refers to it.
 //
+// A machine does not go by tags: [Repository.ReadTrust] lists the files of the
+// signed metadata, and what is signed there names a release by digest
+// ([Repository.ReadReleaseArtifact]). Who signed, and whether that is to be
+// believed, is not this package's to know; see package trust.
+//
 // # Nothing is believed because of where it came from
 //
 // Everything that comes from outside has a limit before it is read (limits.go),
 // content is checked against its digest while it streams, and a range read must
 // be answered with exactly the range that was asked for. The digest of a range
 // cannot be known here: whoever reads ranges checks each object inside.
+//
+// [ErrUnreachable] tells who did not answer from who answered wrongly.
 //
 // # Cuts
 //

@@ -2,9 +2,11 @@ package registry
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -45,15 +47,40 @@ func FuzzManifest(f *testing.F) {
 		}
 		checkParsed(t, append([]ocispec.Descriptor{m.Config}, m.Layers...), maxBlob)
 		var rel Release
-		index := emptyIndex()
 		if m.Subject != nil {
 			checkParsed(t, []ocispec.Descriptor{*m.Subject}, maxManifest)
-			index.Manifests = append(index.Manifests, *m.Subject)
 		}
-		if _, err := rel.takeLayers(index, m); err == nil {
+		if _, err := rel.takeLayers(m); err == nil {
 			checkParsed(t, []ocispec.Descriptor{rel.EROFS}, compressedLimit(maxEROFS))
 			checkParsed(t, []ocispec.Descriptor{rel.UKI}, compressedLimit(maxUKI))
 			checkParsed(t, []ocispec.Descriptor{rel.PackIndex, rel.SBOM, rel.Lock}, maxSBOM)
+		}
+	})
+}
+
+func FuzzTrust(f *testing.F) {
+	for _, name := range []string{"1.root.json", "timestamp.json", "../timestamp.json"} {
+		body := []byte(`{"signed":{"version":7}}`)
+		desc := ocispec.Descriptor{MediaType: TypeMetadata, Digest: digest.FromBytes(body), Size: int64(len(body))}
+		_, manifest, err := trustManifest(map[string]ocispec.Descriptor{name: desc}, map[string][]byte{name: body})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(manifest)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		files, err := parseTrust(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest}, b)
+		if err != nil {
+			return
+		}
+		for name, desc := range files {
+			checkParsed(t, []ocispec.Descriptor{desc}, maxMetadata)
+			if filepath.Base(name) != name || len(name) > 100 {
+				t.Errorf("name %q", name)
+			}
+			if desc.Data != nil && digest.FromBytes(desc.Data) != desc.Digest {
+				t.Errorf("%q has other data", name)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -87,6 +88,31 @@ func TestPublishedToARealRegistry(t *testing.T) {
 	t.Run("podman", func(t *testing.T) {
 		checkPodman(t, f, remote.Name+":stable")
 	})
+}
+
+// TestTrustWithRealPeers: the signed metadata in docker-registry, and copied by
+// skopeo from there to another repository and to a directory.
+func TestTrustWithRealPeers(t *testing.T) {
+	ctx := context.Background()
+	address := startDockerRegistry(t)
+	remote := openTest(t, address+"/acme/server")
+	if _, err := remote.ReadTrust(ctx); !errors.Is(err, ErrNoTrust) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("an unsigned repository: %v", err)
+	}
+	first := metadata(1)
+	must(t, remote.WriteTrust(ctx, first, nil))
+	before, err := remote.ReadTrust(ctx)
+	must(t, err)
+	must(t, remote.WriteTrust(ctx, metadata(2), before))
+
+	source := "docker://" + remote.Name + ":" + TagTrust
+	dir := filepath.Join(t.TempDir(), "copy")
+	run(t, "skopeo", "copy", "--src-tls-verify=false", source, "oci:"+dir+":"+TagTrust)
+	run(t, "skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", source, "docker://"+address+"/mirror/server:"+TagTrust)
+	run(t, "skopeo", "sync", "--src-tls-verify=false", "--dest-tls-verify=false", "--src", "docker", "--dest", "docker", remote.Name, address+"/sync")
+	for _, ref := range []string{remote.Name, address + "/mirror/server", "oci:" + dir, address + "/sync/server"} {
+		checkTrust(t, openTest(t, ref), metadata(2), first["1.root.json"])
+	}
 }
 
 // checkPodman lets podman, with a storage of its own, pull an image and make a

@@ -22,6 +22,12 @@ const (
 	maxDepth    = 3       // index → index → manifest
 	maxError    = 4 << 10 // what is read of an error's body
 
+	// The artifact with the signed metadata: what one descriptor of it may
+	// state, and what of a file is put into the manifest itself. Who reads a file
+	// has a tighter limit for it.
+	maxMetadata = 8 << 20
+	maxEmbedded = 3 << 10
+
 	// What one copy may consist of, besides blobs: it is kept in memory until
 	// all blobs are there. A release is three manifests of a few kilobytes.
 	maxCopyManifests = 256

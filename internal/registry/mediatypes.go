@@ -19,6 +19,15 @@ const (
 	TypeLock      = "application/vnd.ashlar.lock.v1"
 )
 
+// Media types of the artifact with the signed metadata, and of its files.
+const (
+	TypeTrust    = "application/vnd.ashlar.trust.v1"
+	TypeMetadata = "application/vnd.tuf.metadata.v1+json"
+)
+
+// TagTrust names the artifact with the signed metadata of a repository.
+const TagTrust = "ashlar-trust"
+
 // Manifests of Docker's older kind are read too, as base images may have them.
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"

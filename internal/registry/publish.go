@@ -54,6 +54,9 @@ func PlanPublish(ctx context.Context, o PublishOptions) (*PublishPlan, error) {
 		if err := release.CheckChannel(o.Channel); err != nil {
 			return nil, err
 		}
+		if o.Channel == TagTrust {
+			return nil, fmt.Errorf("channel %q: the tag of that name holds the repository's signed metadata", o.Channel)
+		}
 	}
 	tag, err := o.From.SoleRelease(ctx, o.Tag)
 	if err != nil {
@@ -88,7 +91,7 @@ func (r *Repository) SoleRelease(ctx context.Context, tag string) (string, error
 		return "", err
 	}
 	// Registries without a referrers API keep their lists under such tags.
-	tags = slices.DeleteFunc(tags, func(t string) bool { return strings.HasPrefix(t, "sha256-") })
+	tags = slices.DeleteFunc(tags, func(t string) bool { return strings.HasPrefix(t, "sha256-") || t == TagTrust })
 	if len(tags) == 0 {
 		return "", fmt.Errorf("%s holds no release", r.Name)
 	}

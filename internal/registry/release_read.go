@@ -15,7 +15,7 @@ import (
 // Release is a release as a repository holds it. Its descriptors agree with
 // its document; whether the document may be believed is for the caller to decide.
 type Release struct {
-	Index    ocispec.Descriptor // what the tag names
+	Index    ocispec.Descriptor // what the tag names; none where there was no tag
 	Manifest ocispec.Descriptor // the release artifact
 	Image    ocispec.Descriptor // the OCI image
 
@@ -63,25 +63,64 @@ func (r *Repository) readRelease(ctx context.Context, tag string) (*Release, err
 	if body, err = r.FetchBytes(ctx, rel.Manifest, maxManifest); err != nil {
 		return nil, err
 	}
-	artifact, err := parseManifest(body)
-	if err != nil {
+	if err := rel.readArtifact(ctx, body); err != nil {
 		return nil, err
 	}
-	document, err := rel.takeLayers(index, artifact)
-	if err != nil {
-		return nil, err
-	}
-	if rel.DocumentBytes, err = r.FetchBytes(ctx, document, maxDocument); err != nil {
-		return nil, err
-	}
-	rel.DocumentDigest = document.Digest.String()
-	if rel.Document, err = release.Decode(rel.DocumentBytes); err != nil {
-		return nil, err
+	if !slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool {
+		return d.Digest == rel.Image.Digest && d.Size == rel.Image.Size
+	}) {
+		return nil, fmt.Errorf("the artifact belongs to the image %s, which the index does not list", rel.Image.Digest)
 	}
 	if isVersionTag(tag) && tag != release.Tag(rel.Document.Version) {
 		return nil, fmt.Errorf("it is of version %q", rel.Document.Version)
 	}
-	return rel, rel.agree()
+	return rel, nil
+}
+
+// ReadReleaseArtifact reads the release whose artifact manifest has a digest
+// ("sha256:…"), whatever the tags say: two requests, of which the second gives
+// the release document. The release has no Index.
+func (r *Repository) ReadReleaseArtifact(ctx context.Context, artifact string) (*Release, error) {
+	rel, err := r.readReleaseArtifact(ctx, artifact)
+	if err != nil {
+		return nil, fmt.Errorf("reading release artifact %q from %s: %w", artifact, r.Name, err)
+	}
+	return rel, nil
+}
+
+func (r *Repository) readReleaseArtifact(ctx context.Context, artifact string) (rel *Release, err error) {
+	if err := checkDigest(digest.Digest(artifact)); err != nil {
+		return nil, err
+	}
+	rel = &Release{repo: r}
+	var body []byte
+	if rel.Manifest, body, err = r.place.manifest(ctx, artifact); err != nil {
+		return nil, err
+	}
+	if rel.Manifest.MediaType != ocispec.MediaTypeImageManifest {
+		return nil, fmt.Errorf("it is not a release artifact but %.100q", rel.Manifest.MediaType)
+	}
+	return rel, rel.readArtifact(ctx, body)
+}
+
+// readArtifact fills in what the release artifact says, and its document.
+func (rel *Release) readArtifact(ctx context.Context, body []byte) error {
+	artifact, err := parseManifest(body)
+	if err != nil {
+		return err
+	}
+	document, err := rel.takeLayers(artifact)
+	if err != nil {
+		return err
+	}
+	if rel.DocumentBytes, err = rel.repo.FetchBytes(ctx, document, maxDocument); err != nil {
+		return err
+	}
+	rel.DocumentDigest = document.Digest.String()
+	if rel.Document, err = release.Decode(rel.DocumentBytes); err != nil {
+		return err
+	}
+	return rel.agree()
 }
 
 // findArtifact finds the one release artifact that an index lists.
@@ -103,7 +142,7 @@ func findArtifact(index ocispec.Index) (found ocispec.Descriptor, err error) {
 }
 
 // takeLayers fills in the descriptors, and returns that of the document.
-func (rel *Release) takeLayers(index ocispec.Index, artifact ocispec.Manifest) (document ocispec.Descriptor, err error) {
+func (rel *Release) takeLayers(artifact ocispec.Manifest) (document ocispec.Descriptor, err error) {
 	if artifact.ArtifactType != TypeRelease {
 		return document, fmt.Errorf("field %q of the artifact is %.100q, want %q", "artifactType", artifact.ArtifactType, TypeRelease)
 	}
@@ -111,11 +150,6 @@ func (rel *Release) takeLayers(index ocispec.Index, artifact ocispec.Manifest) (
 		return document, fmt.Errorf("field %q of the artifact is missing", "subject")
 	}
 	rel.Image = plainDescriptor(*artifact.Subject)
-	if !slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool {
-		return d.Digest == rel.Image.Digest && d.Size == rel.Image.Size
-	}) {
-		return document, fmt.Errorf("the artifact belongs to the image %s, which the index does not list", rel.Image.Digest)
-	}
 	for _, want := range []struct {
 		into      *ocispec.Descriptor
 		mediaType string

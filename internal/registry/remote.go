@@ -133,7 +133,7 @@ func (r *remote) classify(err error) error {
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return &PlainHTTPError{Name: r.ref.Registry + "/" + r.ref.Repository, err: err}
 	case errors.As(err, &certErr), errors.Is(err, errRedirect), errors.Is(err, errUnprotected):
-		return err
+		return &unreachable{err}
 	case errors.As(err, &netErr) && netErr.Err != nil:
 		return &transient{err: netErr.Err}
 	}
@@ -162,7 +162,7 @@ func statusClass(err error, status int, retryAfter string) error {
 		seconds, _ := strconv.Atoi(retryAfter) // a date is taken as no wish
 		return &transient{err: err, after: time.Duration(max(0, min(seconds, 3600))) * time.Second}
 	}
-	return err
+	return &unreachable{err}
 }
 
 // statusError makes an error of an answer that was not wanted, with the server's words if it has any.
@@ -206,7 +206,7 @@ func (r *remote) small(ctx context.Context, do func(ctx context.Context) error) 
 
 // withLimit ends ctx after a time that a small request cannot need.
 func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the server takes longer than %s for a small request", limit))
+	return context.WithTimeoutCause(ctx, limit, &unreachable{fmt.Errorf("the server takes longer than %s for a small request", limit)})
 }
 
 // try calls do until it works or another attempt makes no sense.
