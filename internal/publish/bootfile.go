@@ -32,9 +32,11 @@ func (b *build) writeBootFile(ctx context.Context) error {
 		return err
 	}
 	defer initrd.Close()
-	_, err = initramfs.Build(ctx, initrd, initramfs.Options{
-		Tree: b.tree.Tree, KernelVersion: b.tree.KernelVersion, Init: b.Init, Mtime: b.tree.Lock.Epoch,
-	})
+	first := initramfs.Options{Tree: b.tree.Tree, KernelVersion: b.tree.KernelVersion, Init: b.Init, Mtime: b.tree.Lock.Epoch}
+	if b.Recipe.RefusesForeign() {
+		first.Cmdline = b.commandLine()
+	}
+	_, err = initramfs.Build(ctx, initrd, first)
 	if err != nil {
 		return fmt.Errorf("writing the initramfs: %w", err)
 	}

@@ -21,7 +21,7 @@
 // systemd takes units from SMBIOS (systemd.system-credentials(7)): the VM is
 // started with an extra unit, wanted by multi-user.target, that runs a loop of
 // a few lines of shell over a virtio serial port (agent.sh). That works in
-// every image whose boot file does not say systemd.import_credentials=no.
+// every image whose recipe says foreign = "accept".
 // Before the agent is there, and where it never will be, the console is what
 // there is: WaitConsole.
 //

@@ -34,7 +34,9 @@ const (
 // boot is one boot: what was found so far, and what it took.
 type boot struct {
 	start, step time.Time
-	params      parameters
+	given       string     // kernel command line as it came
+	own         string     // the one of the boot file
+	params      parameters // of own
 	loader      *loader
 	loaded      func() error // waits, once, for what every boot needs
 	intact      func() error // waits, once, until the whole image was read
@@ -52,6 +54,7 @@ func (b *boot) run() error {
 		{"devices", b.devices},
 		{"disk", b.findDisk},
 		{"root", b.mountRoot},
+		{"foreign", b.refuseForeign},
 		{"seal", b.seal},
 		{"image", b.mountImage},
 		{"etc", b.mountEtc},
@@ -89,14 +92,9 @@ func (b *boot) devices() error {
 		}
 	}
 	rebootOnPanic()
-	line, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return fmt.Errorf("reading the kernel command line: %w", err)
-	}
-	if b.params, err = parseCmdline(string(line)); err != nil {
+	if err := b.readCmdline("/proc/cmdline", ownCmdline); err != nil {
 		return err
 	}
-	b.record.Image = b.params.image
 	list, err := readList(modules.ListPath)
 	if err != nil {
 		return err

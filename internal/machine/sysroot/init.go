@@ -51,8 +51,9 @@ func fail(err error) {
 
 // Levels of the kernel's log; with "quiet" the console shows neither.
 const (
-	levelInfo  = 6
-	levelDebug = 7
+	levelWarning = 4
+	levelInfo    = 6
+	levelDebug   = 7
 )
 
 // say writes a line to the kernel's log, which shows it on the console as far

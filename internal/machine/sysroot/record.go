@@ -16,6 +16,13 @@ import (
 // RecordSchema is the version of boot.json.
 const RecordSchema = 1
 
+// Values of Record.Foreign: whether this image takes kernel parameters and
+// credentials from anybody but its boot file.
+const (
+	ForeignRefuse = "refuse"
+	ForeignAccept = "accept"
+)
+
 // RecordPath is where the running system finds the Record of its boot, and
 // FailureFile the name, in a deployment's directory, of the sentence with which
 // its last failed boot ended.
@@ -33,6 +40,8 @@ type Record struct {
 	RootPartUUID string        `json:"root_partuuid"`
 	ESPPartUUID  string        `json:"esp_partuuid"`
 	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"
+	Foreign      string        `json:"foreign"`     // ForeignRefuse or ForeignAccept
+	Ignored      []string      `json:"ignored"`     // what the ESP and the firmware offered, and was not taken
 	Sealed       int           `json:"sealed"`      // objects and images sealed by this boot; 0 but at the first
 	Etc          string        `json:"etc"`         // "merged" by this boot, or "kept"
 	KernelMS     int64         `json:"kernel_ms"`   // from the kernel's start to this process

@@ -28,6 +28,7 @@ type Options struct {
 	Tree          *tree.Tree // holds the kernel's modules
 	KernelVersion string     // which of /usr/lib/modules
 	Init          string     // path of ashlar-init
+	Cmdline       string     // the only kernel command line it boots with; "": any
 	Modules       []string   // loaded at every boot, besides the ones chosen here
 	Mtime         int64      // of everything inside, seconds since 1970
 }
@@ -177,6 +178,11 @@ func (b *builder) write(ctx context.Context, w io.Writer) (Report, error) {
 	a := &archive{w: cpio.NewWriter(count), mtime: time.Unix(b.o.Mtime, 0)}
 	for _, dir := range []string{"dev", "modules", "newroot", "proc", "run", "sys", "sysroot"} {
 		if err := a.dir(dir); err != nil {
+			return Report{}, err
+		}
+	}
+	if b.o.Cmdline != "" {
+		if err := a.file("cmdline", 0o644, []byte(b.o.Cmdline+"\n")); err != nil {
 			return Report{}, err
 		}
 	}

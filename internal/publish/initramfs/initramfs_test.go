@@ -187,6 +187,9 @@ func TestContents(t *testing.T) {
 	if !bytes.Equal(files["init"], elfProgram(62, 1)) {
 		t.Error("/init differs from what was given")
 	}
+	if _, ok := files["cmdline"]; ok {
+		t.Error("there is a command line that nobody gave")
+	}
 	l, err := modules.Parse(bytes.NewReader(files["modules/list"]))
 	if err != nil {
 		t.Fatal(err)
@@ -233,6 +236,16 @@ func TestReproducible(t *testing.T) {
 	second, _ := build(t, o)
 	if !bytes.Equal(first, second) {
 		t.Error("two builds differ")
+	}
+}
+
+// An image that takes no other kernel command line than its own carries that.
+func TestCmdline(t *testing.T) {
+	o := testOptions(t)
+	o.Cmdline = "ashlar.image=x --"
+	archive, _ := build(t, o)
+	if got := string(unpack(t, archive)["cmdline"]); got != "ashlar.image=x --\n" {
+		t.Errorf("the command line is %q", got)
 	}
 }
 

@@ -42,13 +42,14 @@ func (r *Recipe) check(src *source) error {
 	r.Base.check(c)
 	c.match("kernel.package", r.Kernel.Package, packageRE, "a package name")
 	for i, a := range r.Kernel.Arguments {
-		if a == "" || strings.ContainsAny(a, " \t\n\x00") && !strings.Contains(a, `"`) || strings.HasPrefix(a, "ashlar.") {
-			c.failf(fmt.Sprintf("kernel.arguments[%d]", i), "%q is not one kernel argument (and those of ashlar.* are not for recipes)", a)
+		if a == "" || a == "--" || strings.ContainsAny(a, " \t\n\x00") && !strings.Contains(a, `"`) || strings.HasPrefix(a, "ashlar.") {
+			c.failf(fmt.Sprintf("kernel.arguments[%d]", i), "%q is not one kernel argument (and \"--\" and those of ashlar.* are not for recipes)", a)
 		}
 	}
 	if t := r.Boot.Timeout; t != nil && (*t < 0 || *t > 3600) {
 		c.failf("boot.timeout", "the timeout is 0 to 3600 seconds, not %d", *t)
 	}
+	c.oneOf("boot.foreign", r.Boot.Foreign, ForeignRefuse, ForeignAccept)
 	c.match("update.repository", r.Update.Repository, repoRE, "a repository such as \"registry.example/acme/server\"")
 	c.match("update.channel", r.Update.Channel, nameRE, "a channel name")
 	c.match("update.interval", r.Update.Interval, intervalRE, "a time span such as \"6h\" or \"30min\"")

@@ -22,6 +22,7 @@ func (r *Recipe) setDefaults() {
 	}
 	def(&r.Version, "0")
 	def(&r.Modules, ModulesUncompressed)
+	def(&r.Boot.Foreign, ForeignRefuse)
 	def(&r.Base.Architecture, "amd64")
 	if r.Base.Kind == BaseDebian {
 		def(&r.Base.Suite, DefaultSuite)
@@ -58,6 +59,10 @@ func (r *Recipe) complete(path string) error {
 		return fmt.Errorf("%q: base.image is for base \"oci\", not %q", path, r.Base.Kind)
 	case r.Base.Kind != BaseDirectory && r.Base.Path != "":
 		return fmt.Errorf("%q: base.path is for base \"directory\", not %q", path, r.Base.Kind)
+	}
+	if r.Update.Repository != "" && r.Trust.Root == "" {
+		return fmt.Errorf("%q: the recipe has update.repository and no trust.root: machines take nothing that is not signed, "+
+			"and would know no keys (ashlar keys init makes some; [trust] root = \"keys/root.json\")", path)
 	}
 	return nil
 }

@@ -92,6 +92,7 @@ func (r *Recipe) resolvePaths(dir string) {
 	}
 	join(&r.Base.Keys)
 	join(&r.Base.Path)
+	join(&r.Trust.Root)
 	if rest, ok := strings.CutPrefix(r.Base.Image, "oci:"); ok && !filepath.IsAbs(rest) {
 		r.Base.Image = "oci:" + filepath.Join(dir, rest)
 	}

@@ -15,10 +15,11 @@ func (r *Recipe) merge(other *Recipe) {
 	over(&r.Kernel.Package, other.Kernel.Package)
 	r.Kernel.Arguments = append(r.Kernel.Arguments, other.Kernel.Arguments...)
 	overPtr(&r.Boot.Timeout, other.Boot.Timeout)
-	overPtr(&r.Boot.ImportCredentials, other.Boot.ImportCredentials)
+	over(&r.Boot.Foreign, other.Boot.Foreign)
 	over(&r.Update.Repository, other.Update.Repository)
 	over(&r.Update.Channel, other.Update.Channel)
 	over(&r.Update.Interval, other.Update.Interval)
+	over(&r.Trust.Root, other.Trust.Root)
 
 	r.Services.Enabled = appendNew(r.Services.Enabled, other.Services.Enabled)
 	r.Services.Disabled = appendNew(r.Services.Disabled, other.Services.Disabled)

@@ -13,6 +13,7 @@ type Recipe struct {
 	Kernel   Kernel   `toml:"kernel"`
 	Boot     Boot     `toml:"boot"`
 	Update   Update   `toml:"update"`
+	Trust    Trust    `toml:"trust"`
 	Services Services `toml:"services"`
 	Files    []File   `toml:"files"`
 	Users    []User   `toml:"users"`
@@ -68,9 +69,16 @@ type Kernel struct {
 
 // Boot says how a machine starts.
 type Boot struct {
-	Timeout           *int  `toml:"timeout"`            // seconds the loader's menu is shown; default 0
-	ImportCredentials *bool `toml:"import_credentials"` // let systemd take credentials from firmware; default no
+	Timeout *int   `toml:"timeout"` // seconds the loader's menu is shown; default 0
+	Foreign string `toml:"foreign"` // ForeignRefuse (default) or ForeignAccept
 }
+
+// Values of Boot.Foreign: what becomes of kernel parameters and credentials
+// that firmware, hypervisor, loader or ESP add to the boot file's.
+const (
+	ForeignRefuse = "refuse"
+	ForeignAccept = "accept" // for tests: who gives the parameters has the machine
+)
 
 // Update says where machines look for releases. It is written to
 // /usr/lib/ashlar/update.toml in the image.
@@ -78,6 +86,12 @@ type Update struct {
 	Repository string `toml:"repository"`
 	Channel    string `toml:"channel"`
 	Interval   string `toml:"interval"` // a systemd time span such as "6h"
+}
+
+// Trust says whose releases machines take. Root is a file of the publisher's
+// keys; it becomes /usr/lib/ashlar/trust/root.json in the image.
+type Trust struct {
+	Root string `toml:"root"`
 }
 
 // Services lists systemd units to switch on or off, as systemctl would.
@@ -126,13 +140,22 @@ type Script struct {
 
 // CommandLine is the kernel command line the recipe asks for, without what
 // identifies the image.
+//
+// Where nothing may be added it ends with "--". What the stub appends after it
+// (SMBIOS strings, under Secure Boot too) is no parameter of the kernel's any
+// more, so that no "rdinit=" or "noinitrd" keeps ashlar-init from running, which
+// then sees that something was added.
 func (r *Recipe) CommandLine() []string {
 	args := append([]string(nil), r.Kernel.Arguments...)
-	if r.Boot.ImportCredentials == nil || !*r.Boot.ImportCredentials {
-		args = append(args, "systemd.import_credentials=no")
+	if r.RefusesForeign() {
+		args = append(args, "systemd.import_credentials=no", "--")
 	}
 	return args
 }
+
+// RefusesForeign reports whether machines take nothing from firmware,
+// hypervisor, loader and ESP beyond what the boot file says.
+func (r *Recipe) RefusesForeign() bool { return r.Boot.Foreign != ForeignAccept }
 
 // Timeout is for how many seconds the loader shows its menu.
 func (r *Recipe) Timeout() int {

@@ -129,7 +129,7 @@ uid = 901
 	if want := []string{"a1", "b1", "c1"}; !reflect.DeepEqual(r.Base.Packages, want) {
 		t.Errorf("packages %q, want %q", r.Base.Packages, want)
 	}
-	if want := []string{"quiet", "console=ttyS0", "systemd.import_credentials=no"}; !reflect.DeepEqual(r.CommandLine(), want) {
+	if want := []string{"quiet", "console=ttyS0", "systemd.import_credentials=no", "--"}; !reflect.DeepEqual(r.CommandLine(), want) {
 		t.Errorf("command line %q, want %q", r.CommandLine(), want)
 	}
 	if len(r.Files) != 2 || *r.Files[1].Content != "mine" || r.Files[0].Source != filepath.Join(dir, "parts/x.conf") {
