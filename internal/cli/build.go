@@ -14,12 +14,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/publish"
 	"github.com/ashlar-os/ashlar/internal/publish/compose"
 	"github.com/ashlar-os/ashlar/internal/publish/recipe"
-	"github.com/ashlar-os/ashlar/internal/publish/uki"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
@@ -183,7 +183,7 @@ func (o *buildOptions) programs() (agent, init string, err error) {
 	return agent, init, nil
 }
 
-func (o *buildOptions) signer() (*uki.Signer, error) {
+func (o *buildOptions) signer() (*authenticode.Signer, error) {
 	if o.key == "" {
 		return nil, nil
 	}
@@ -195,7 +195,7 @@ func (o *buildOptions) signer() (*uki.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := uki.NewSigner(cert, key)
+	signer, err := authenticode.NewSigner(cert, key)
 	if err != nil {
 		return nil, fmt.Errorf("signing with %q and %q: %w", o.key, o.cert, err)
 	}

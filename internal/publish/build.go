@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/release"
@@ -14,25 +15,24 @@ import (
 	"github.com/ashlar-os/ashlar/internal/progress"
 	"github.com/ashlar-os/ashlar/internal/publish/compose"
 	"github.com/ashlar-os/ashlar/internal/publish/recipe"
-	"github.com/ashlar-os/ashlar/internal/publish/uki"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 // Options says what to build and where to work.
 type Options struct {
 	Recipe   *recipe.Recipe
-	Lock     *recipe.Lock      // nil: resolve now; Report carries the new lock
-	Previous *recipe.Lock      // when resolving: the ids to keep; may be nil
-	Released *release.Document // the release before this one, whose ids must stay; may be nil
-	Epoch    int64             // when resolving: SOURCE_DATE_EPOCH of the new lock
-	Out      string            // OCI layout directory, created if missing
-	Channel  string            // tagged beside the version, unless empty
-	CacheDir string            // kept between builds
-	WorkDir  string            // must exist; the caller removes it
-	Ashlar   string            // program that becomes /usr/bin/ashlar
-	Init     string            // program that becomes /init
-	Signer   *uki.Signer       // signs the boot file for Secure Boot; may be nil
-	Registry registry.Options  // how the registry of a base image is reached
+	Lock     *recipe.Lock         // nil: resolve now; Report carries the new lock
+	Previous *recipe.Lock         // when resolving: the ids to keep; may be nil
+	Released *release.Document    // the release before this one, whose ids must stay; may be nil
+	Epoch    int64                // when resolving: SOURCE_DATE_EPOCH of the new lock
+	Out      string               // OCI layout directory, created if missing
+	Channel  string               // tagged beside the version, unless empty
+	CacheDir string               // kept between builds
+	WorkDir  string               // must exist; the caller removes it
+	Ashlar   string               // program that becomes /usr/bin/ashlar
+	Init     string               // program that becomes /init
+	Signer   *authenticode.Signer // signs the boot file for Secure Boot; may be nil
+	Registry registry.Options     // how the registry of a base image is reached
 	Progress progress.Reporter
 }
 

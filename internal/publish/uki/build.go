@@ -3,10 +3,11 @@ package uki
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 )
 
 // maxCmdline is the longest command line that x86 kernels take, in bytes
@@ -18,14 +19,14 @@ const maxImage = 1 << 30
 
 // Options is what a boot file is made of.
 type Options struct {
-	Stub      []byte            // systemd's linuxx64.efi.stub
-	OSRelease []byte            // os-release(5) text
-	Cmdline   string            // kernel command line, one line
-	Uname     string            // kernel version, such as "6.12.48+deb13-amd64"
-	SBAT      []byte            // lines to add to the stub's .sbat; may be empty
-	Initrd    *io.SectionReader // cpio archive
-	Linux     *io.SectionReader // vmlinuz, itself a PE program
-	Signer    *Signer           // nil: not signed
+	Stub      []byte               // systemd's linuxx64.efi.stub
+	OSRelease []byte               // os-release(5) text
+	Cmdline   string               // kernel command line, one line
+	Uname     string               // kernel version, such as "6.12.48+deb13-amd64"
+	SBAT      []byte               // lines to add to the stub's .sbat; may be empty
+	Initrd    *io.SectionReader    // cpio archive
+	Linux     *io.SectionReader    // vmlinuz, itself a PE program
+	Signer    *authenticode.Signer // nil: not signed
 }
 
 // Build writes the boot file to w.
@@ -170,12 +171,12 @@ func (f *file) size() int64 {
 }
 
 // seal signs the file, if it is to be signed, and sets the checksum.
-func (f *file) seal(signer *Signer) error {
+func (f *file) seal(signer *authenticode.Signer) error {
 	s := f.stub
 	s.setU32(s.opt+optCheckSum, 0)
 	// Authenticode hashes the file but for the checksum, the entry of the
 	// certificate table and that table.
-	hash, sum := sha256.New(), &checksum{}
+	hash, sum := sha256.New(), new(authenticode.Checksum)
 	hash.Write(s.data[:s.opt+optCheckSum])
 	hash.Write(s.data[s.opt+optCheckSum+4 : s.opt+optCertTable])
 	hash.Write(s.data[s.opt+optCertTable+8:])
@@ -183,17 +184,16 @@ func (f *file) seal(signer *Signer) error {
 		return err
 	}
 	if signer != nil {
-		cms, err := signer.sign(hash.Sum(nil))
-		if err != nil {
+		var err error
+		if f.signature, err = signer.Sign(hash.Sum(nil)); err != nil {
 			return err
 		}
-		f.signature = certificateTable(cms)
 		s.setU32(s.opt+optCertTable, uint32(f.size()))
 		s.setU32(s.opt+optCertTable+4, uint32(len(f.signature)))
 	}
 	sum.Write(s.data)
 	sum.Write(f.signature)
-	s.setU32(s.opt+optCheckSum, sum.value(f.size()+int64(len(f.signature))))
+	s.setU32(s.opt+optCheckSum, sum.Value(f.size()+int64(len(f.signature))))
 	return nil
 }
 
@@ -225,40 +225,4 @@ func (f *file) writeParts(w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// checksum is the PE checksum: 16-bit words added with the carry brought
-// around, and the length. Words may be added in any order.
-type checksum struct {
-	sum uint64
-	odd bool
-	low byte
-}
-
-// Write adds the words of p, which may end in the middle of one.
-func (c *checksum) Write(p []byte) (int, error) {
-	n := len(p)
-	if c.odd && n > 0 {
-		c.sum += uint64(c.low) | uint64(p[0])<<8
-		c.odd, p = false, p[1:]
-	}
-	for ; len(p) >= 2; p = p[2:] {
-		c.sum += uint64(binary.LittleEndian.Uint16(p))
-	}
-	if len(p) == 1 {
-		c.odd, c.low = true, p[0]
-	}
-	return n, nil
-}
-
-// value is the checksum of a file of that many bytes.
-func (c *checksum) value(size int64) uint32 {
-	sum := c.sum
-	if c.odd {
-		sum += uint64(c.low)
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint32(sum) + uint32(size)
 }
