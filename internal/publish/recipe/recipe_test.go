@@ -93,6 +93,8 @@ name = "common"
 kind = "debian"
 packages = ["a1", "b1"]
 keys = "keys.gpg"
+[trust]
+root = "../keys/root.json"
 [kernel]
 arguments = ["quiet"]
 [[files]]
@@ -141,6 +143,9 @@ uid = 901
 	if r.Base.Keys != filepath.Join(dir, "parts/keys.gpg") {
 		t.Errorf("keys %q", r.Base.Keys)
 	}
+	if r.Trust.Root != filepath.Join(dir, "keys/root.json") {
+		t.Errorf("root %q", r.Trust.Root)
+	}
 }
 
 func TestIncludeRefuses(t *testing.T) {
@@ -180,6 +185,7 @@ func TestIncomplete(t *testing.T) {
 		"name = \"a\"\n[base]\nkind = \"debian\"\nimage = \"x\"\n":                                            "base.image",
 		"name = \"a\"\n[base]\nkind = \"debian\"\npath = \"x\"\n":                                             "base.path",
 		"name = \"a\"\n[base]\nkind = \"directory\"\npath = \"x\"\n[kernel]\npackage=\"linux-image-amd64\"\n": "kernel.package",
+		"name = \"a\"\n[base]\nkind = \"debian\"\n[update]\nrepository = \"registry.example/acme/a\"\n":       "no trust.root: machines take nothing that is not signed",
 	} {
 		if _, err := Load(write(t, t.TempDir(), "r.toml", text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gave %v, want %q", text, err, want)
@@ -199,6 +205,7 @@ func TestInputsDigest(t *testing.T) {
 	want := load(base)
 	for _, same := range []string{
 		base + "mirror = \"http://elsewhere/debian\"\n", "version = \"2\"\n" + base, base + "[[files]]\npath = \"/a\"\ncontent = \"\"\n",
+		base + "[trust]\nroot = \"keys/root.json\"\n",
 	} {
 		if load(same) != want {
 			t.Errorf("%q changes the digest of the inputs", same)
