@@ -3,21 +3,15 @@ package updatetest
 import (
 	"bytes"
 	"context"
-	"debug/pe"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
@@ -50,8 +44,8 @@ func NewComputer(t testing.TB) *Computer {
 func At(t testing.TB, root string) *Computer { return &Computer{Root: root, t: t} }
 
 func (c *Computer) path(name string) string     { return filepath.Join(c.Root, name) }
-func (c *Computer) inStore(name string) string  { return c.path("sysroot/ashlar/" + name) }
-func (c *Computer) bootFile(name string) string { return c.path("efi/EFI/Linux/" + name) }
+func (c *Computer) inStore(name string) string  { return c.path(inStore + name) }
+func (c *Computer) bootFile(name string) string { return c.path(bootFiles + "/" + name) }
 
 // Store opens the computer's store.
 func (c *Computer) Store() *store.Store {
@@ -97,98 +91,16 @@ func (c *Computer) BootFiles() []string {
 	return names
 }
 
-// option is a boot file as the loader sees it.
-type option struct {
-	file       string
-	stem       string
-	left, done int // left -1: not counted
-	key        string
-	version    []int
-	image      string // the hexadecimal digits on its command line
-}
-
-var counted = regexp.MustCompile(`^(.*)\+(\d+)(?:-(\d+))?\.efi$`)
-
-// options reads EFI/Linux and sorts it: out of tries last, sort key, newest
-// version, and of two with one version the file name that sorts last.
-func (c *Computer) options() []option {
-	c.t.Helper()
-	var list []option
-	for _, name := range c.BootFiles() {
-		o := option{file: name, stem: strings.TrimSuffix(name, ".efi"), left: -1}
-		if o.stem == name {
-			continue
-		}
-		if m := counted.FindStringSubmatch(name); m != nil {
-			o.stem = m[1]
-			o.left, _ = strconv.Atoi(m[2])
-			o.done, _ = strconv.Atoi(m[3])
-		}
-		b, err := os.ReadFile(c.bootFile(name))
-		must(c.t, err)
-		p, err := pe.NewFile(bytes.NewReader(b))
-		if err != nil {
-			continue
-		}
-		section := func(name string) []byte {
-			s := p.Section(name)
-			if s == nil {
-				return nil
-			}
-			data, err := s.Data()
-			must(c.t, err)
-			return data[:min(s.VirtualSize, uint32(len(data)))]
-		}
-		osrel := lines(section(".osrel"))
-		o.key = first(osrel["IMAGE_ID"], osrel["ID"])
-		for _, part := range strings.Split(first(osrel["IMAGE_VERSION"], osrel["VERSION_ID"]), ".") {
-			n, err := strconv.Atoi(part)
-			must(c.t, err)
-			o.version = append(o.version, n)
-		}
-		for _, word := range strings.Fields(string(section(".cmdline"))) {
-			if v, ok := strings.CutPrefix(word, "ashlar.image="); ok {
-				o.image = v
-			}
-		}
-		list = append(list, o)
-	}
-	slices.SortFunc(list, func(a, b option) int {
-		if (a.left == 0) != (b.left == 0) {
-			if a.left == 0 {
-				return 1
-			}
-			return -1
-		}
-		if n := strings.Compare(a.key, b.key); n != 0 {
-			return n
-		}
-		if n := slices.Compare(b.version, a.version); n != 0 {
-			return n
-		}
-		return strings.Compare(b.file, a.file)
-	})
-	return list
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // WouldBoot is the image that the loader would start now; zero for none.
 func (c *Computer) WouldBoot() verity.Digest {
 	c.t.Helper()
-	list := c.options()
-	if len(list) == 0 {
-		return verity.Digest{}
-	}
-	d, err := verity.Parse(list[0].image)
+	_, d, err := Choice(dirDisk(c.Root))
 	must(c.t, err)
 	return d
 }
+
+// Whole says what is missing of an image for it to boot: it reads every byte.
+func (c *Computer) Whole(d verity.Digest) error { return Whole(dirDisk(c.Root), d) }
 
 // PowerOn boots: the loader counts down and starts its first choice, which
 // comes up when it is whole and good allows it, and else starts again. It
@@ -196,7 +108,8 @@ func (c *Computer) WouldBoot() verity.Digest {
 func (c *Computer) PowerOn(good func(verity.Digest) bool) verity.Digest {
 	c.t.Helper()
 	for range 20 {
-		list := c.options()
+		list, err := options(dirDisk(c.Root))
+		must(c.t, err)
 		if len(list) == 0 {
 			c.t.Fatal("there is nothing to boot")
 		}
@@ -234,7 +147,8 @@ func (c *Computer) PowerOn(good func(verity.Digest) bool) verity.Digest {
 // changed, unless a report says that this was done.
 func (c *Computer) firstBoot(d verity.Digest) {
 	c.t.Helper()
-	dep := c.describe(d)
+	dep, err := describe(dirDisk(c.Root), d)
+	must(c.t, err)
 	upper, report := c.Etc(d), c.inStore("deployments/"+d.String()+"/etc.json")
 	if _, err := os.Stat(report); dep.EtcFrom == "" || err == nil {
 		must(c.t, os.MkdirAll(upper, 0o755))
@@ -253,74 +167,6 @@ func (c *Computer) firstBoot(d verity.Digest) {
 // Etc is the directory of a deployment's changes of /etc.
 func (c *Computer) Etc(d verity.Digest) string {
 	return c.inStore("deployments/" + d.String() + "/etc")
-}
-
-type description struct {
-	Image   string `json:"image"`
-	EtcFrom string `json:"etc_from"`
-}
-
-func (c *Computer) describe(d verity.Digest) (dep description) {
-	c.t.Helper()
-	b, err := os.ReadFile(c.inStore("deployments/" + d.String() + "/deployment.json"))
-	must(c.t, err)
-	must(c.t, json.Unmarshal(b, &dep))
-	return dep
-}
-
-// Whole says what is missing of an image for it to boot: it reads every byte.
-func (c *Computer) Whole(d verity.Digest) error {
-	if err := c.content(d); err != nil {
-		return err
-	}
-	b, err := os.ReadFile(c.inStore("deployments/" + d.String() + "/deployment.json"))
-	if err != nil {
-		return err
-	}
-	var dep description
-	if err := json.Unmarshal(b, &dep); err != nil {
-		return err
-	}
-	if dep.Image != d.String() {
-		return fmt.Errorf("the deployment of %s describes %s", d.Short(), dep.Image)
-	}
-	// /etc of another deployment is merged over the other's image.
-	if _, err := os.Stat(c.inStore("deployments/" + d.String() + "/etc.json")); dep.EtcFrom != "" && err != nil {
-		base, err := verity.Parse(dep.EtcFrom)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(c.inStore("deployments/" + dep.EtcFrom)); err != nil {
-			return err
-		}
-		return c.content(base)
-	}
-	return nil
-}
-
-// content reads an image and all of its objects.
-func (c *Computer) content(d verity.Digest) error {
-	image, err := os.ReadFile(c.inStore("images/" + d.String()))
-	if err != nil {
-		return err
-	}
-	if got := verity.SumBytes(image); got != d {
-		return fmt.Errorf("image %s has the digest %s", d.Short(), got)
-	}
-	t, err := composefs.ReadBytes(image)
-	if err != nil {
-		return err
-	}
-	for _, o := range t.Objects() {
-		b, err := os.ReadFile(c.inStore("objects/" + composefs.ObjectPath(o.Digest)))
-		if err != nil {
-			return err
-		}
-		if got := verity.SumBytes(b); got != o.Digest {
-			return fmt.Errorf("object %s has the digest %s", o.Digest.Short(), got)
-		}
-	}
-	return nil
 }
 
 // Images lists the images in the store.
