@@ -9,6 +9,11 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 )
 
+// decodeSlack is the room behind a frame's end that lets the decoder copy without
+// looking at the end of its buffer at every step. A frame cannot use it to be longer
+// than the index says: that is compared.
+const decodeSlack = 64 // bytes; the decoder wants 16
+
 // Extract reads the rg.Length bytes of a range from r and calls put for every
 // object that the range was planned for, in order. The reader that put is given
 // yields exactly obj.Size bytes or an error; put need not read it to the end.
@@ -77,8 +82,8 @@ func (e *extractor) enter(n int) error {
 	if err := checkFrame(e.packed, f.Size); err != nil {
 		return fmt.Errorf("frame %d: %w", n, err)
 	}
-	e.content = grow(e.content, f.Size)
-	out, err := e.dec.DecodeAll(e.packed, e.content[:0:f.Size])
+	e.content = grow(e.content, f.Size+decodeSlack)
+	out, err := e.dec.DecodeAll(e.packed, e.content[:0])
 	if err != nil {
 		return fmt.Errorf("decompressing frame %d: %w", n, err)
 	}

@@ -6,10 +6,13 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/progress"
 	"github.com/ashlar-os/ashlar/internal/registry"
@@ -37,19 +40,37 @@ const defaultBatch = 64 << 20
 // image once all of it is there. The image is written even where there is one:
 // it was fetched anyway, and a damaged one, whose seal still measures right, is
 // healed by it.
+//
+// One batch is made durable while the next is fetched: one waits for the disk, the
+// other for the network and the processor.
 func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
 	p.Stage("fetching objects", plan.Transfer, progress.Bytes)
+	commits, fetching := errgroup.WithContext(ctx)
+	commits.SetLimit(1)
 	for left := plan.ranges; len(left) > 0; {
 		n, size := 0, int64(0)
 		for n < len(left) && (n == 0 || size+left[n].Length <= m.batch()) {
 			size += left[n].Length
 			n++
 		}
-		err := m.inBatch(ctx, func(batch *store.Batch) error { return fetchObjects(ctx, batch, plan.rel, left[:n], p) })
+		batch, err := m.Store.NewBatch()
+		if err == nil {
+			err = fetchObjects(fetching, batch, plan.rel, left[:n], p)
+		}
 		if err != nil {
+			if batch != nil {
+				batch.Abort()
+			}
+			if cause := commits.Wait(); cause != nil {
+				return cause // it is what ended the fetching
+			}
 			return err
 		}
+		commits.Go(func() error { return batch.Commit(ctx) })
 		left = left[n:]
+	}
+	if err := commits.Wait(); err != nil {
+		return err
 	}
 	p.Stage("sealing the image", 0, progress.Items)
 	return m.inBatch(ctx, func(batch *store.Batch) error {
@@ -151,7 +172,12 @@ func (m *Machine) commit(ctx context.Context, plan *StagePlan, p progress.Report
 	if err := order.Apply(m.ESP); err != nil {
 		return err
 	}
-	return forget(m.asidePath(plan.Image))
+	if err := forget(m.asidePath(plan.Image)); err != nil {
+		return err
+	}
+	m.note(history.Staged, &Deployment{Deployment: store.Deployment{Image: plan.Image, Name: plan.Name, Version: plan.Version}},
+		fmt.Sprintf("%s of %s names it", plan.Origin.Channel, plan.Origin.Repository))
+	return nil
 }
 
 // superseded lists what was staged before image, and never ran.
