@@ -34,7 +34,7 @@ func (b *boot) mountEtc() error {
 	if err := b.intact(); err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Join(b.store.DeploymentPath(d), FailureFile)) // of an earlier try
+	b.begin()
 	// /sysroot is the one view of the partition that stays, and read-only; the
 	// file system under it is writable, as /var and /etc need.
 	target := filepath.Join(newRoot, "sysroot")

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
-	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 )
 
 // RecordSchema is the version of boot.json.
@@ -23,13 +23,8 @@ const (
 	ForeignAccept = "accept"
 )
 
-// RecordPath is where the running system finds the Record of its boot, and
-// FailureFile the name, in a deployment's directory, of the sentence with which
-// its last failed boot ended.
-const (
-	RecordPath  = "/run/ashlar/boot.json"
-	FailureFile = "failure"
-)
+// RecordPath is where the running system finds the Record of its boot.
+const RecordPath = "/run/ashlar/boot.json"
 
 // Record is boot.json: what the first process found and did. See docs/boot.md.
 type Record struct {
@@ -84,6 +79,9 @@ func (b *boot) noteFailure(reason error) {
 	}
 	dir := b.store.DeploymentPath(b.params.image)
 	if _, err := os.Lstat(dir); err == nil {
-		_ = store.WriteFileAtomic(filepath.Join(dir, FailureFile), []byte(reason.Error()+"\n"), 0o644)
+		_ = history.WriteFailure(dir, history.Failure{
+			Boot: history.BootID("/"), ID: b.id(), Stage: history.Initramfs, Reason: reason.Error(),
+		})
 	}
+	b.tell(history.Failed, reason.Error())
 }

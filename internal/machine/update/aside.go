@@ -9,12 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"unicode"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
-	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 )
 
 // A release that failed here, or that was put aside before it ever came up
@@ -30,11 +28,8 @@ const asideFile = "aside.json"
 // asideSchema is the version of aside.json.
 const asideSchema = 1
 
-// Limits of what is read of these files, bytes.
-const (
-	maxAside   = 4 << 10
-	maxFailure = 4 << 10
-)
+// maxAside is how much of aside.json is read, bytes.
+const maxAside = 4 << 10
 
 // aside is aside.json.
 type aside struct {
@@ -76,9 +71,9 @@ func decodeAside(b []byte) (*aside, error) {
 
 // putAside remembers a deployment that still has its boot file.
 func (m *Machine) putAside(d *Deployment) error {
-	a := aside{Schema: asideSchema, Role: Retired}
-	if d.Is(Failed) {
-		a.Role, a.Tries = Failed, d.tries()
+	a := aside{Schema: asideSchema, Role: d.memory()}
+	if a.Role == Failed {
+		a.Tries = d.tries()
 	}
 	b, err := json.Marshal(a)
 	if err != nil {
@@ -88,6 +83,14 @@ func (m *Machine) putAside(d *Deployment) error {
 		return fmt.Errorf("remembering %s: %w", d.ID(), err)
 	}
 	return nil
+}
+
+// memory is as what a deployment is remembered when it goes.
+func (d *Deployment) memory() Role {
+	if d.Is(Failed) {
+		return Failed
+	}
+	return Retired
 }
 
 // tries is how often a failed deployment was tried.
@@ -101,25 +104,12 @@ func (d *Deployment) tries() int {
 	return 0
 }
 
-// readFailure reads the sentence that ashlar-init left; empty where the system
-// started, but its boot was never found good.
-func (m *Machine) readFailure(d verity.Digest) string {
-	b, err := readLimited(m.failurePath(d), maxFailure)
-	if err != nil {
-		return ""
-	}
-	// It goes to terminals and into tables: one line, nothing that moves a cursor.
-	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(string(b), "?"), func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
-}
-
 func (m *Machine) asidePath(d verity.Digest) string {
 	return filepath.Join(m.Store.DeploymentPath(d), asideFile)
 }
 
 func (m *Machine) failurePath(d verity.Digest) string {
-	return filepath.Join(m.Store.DeploymentPath(d), sysroot.FailureFile)
+	return filepath.Join(m.Store.DeploymentPath(d), history.FailureFile)
 }
 
 // forget removes one of the two files, or neither when it is not there.

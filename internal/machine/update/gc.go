@@ -9,6 +9,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
@@ -21,6 +22,7 @@ type GCPlan struct {
 	Kept        []verity.Digest  `json:"kept"`
 
 	aside []Deployment // those of Remembered, as they were
+	gone  []Deployment // those of Deployments, likewise
 }
 
 // Empty reports whether there is nothing to remove.
@@ -49,6 +51,7 @@ func (m *Machine) PlanGC(ctx context.Context) (*GCPlan, error) {
 		switch {
 		case !s.remembers(d):
 			plan.Deployments = append(plan.Deployments, d.Image)
+			plan.gone = append(plan.gone, *d)
 		case d.Entry != nil || m.hasEtc(d.Image):
 			plan.Remembered = append(plan.Remembered, d.Image)
 			plan.aside = append(plan.aside, *d)
@@ -99,7 +102,7 @@ func (s *State) keeps(d *Deployment) bool {
 		return true // nobody knows what this machine can do without
 	}
 	// Until the running deployment has proved itself, every boot file is a way back.
-	if d.Entry != nil && running.Entry != nil && running.Entry.Counted() {
+	if d.Entry != nil && (s.Kept || running.Entry != nil && running.Entry.Counted()) {
 		return true
 	}
 	// What was good, and newer, has an /etc that nothing here carries on: it stays
@@ -171,6 +174,12 @@ func (m *Machine) GC(ctx context.Context, plan *GCPlan) error {
 		if err != nil {
 			return fmt.Errorf("clearing deployment %s: %w", d.Short(), err)
 		}
+	}
+	for i := range plan.aside {
+		m.note(history.Removed, &plan.aside[i], "no deployment needs it; it is remembered as "+string(plan.aside[i].memory()))
+	}
+	for i := range plan.gone {
+		m.note(history.Removed, &plan.gone[i], "no deployment needs it")
 	}
 	if err := m.Store.Sweep(ctx, plan.Sweep); err != nil {
 		return err

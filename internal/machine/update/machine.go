@@ -5,6 +5,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
@@ -15,6 +16,7 @@ type Machine struct {
 	Running verity.Digest // zero when no deployment runs, as on an installer
 	Arch    string        // of the releases it takes, such as "amd64"; "" is this program's own
 	Batch   int64         // bytes to fetch before they are made durable; 0 means 64 MB
+	By      string        // whose wish it is, for the history; "" is history.ByAgent
 }
 
 // Look reads the state of the machine. It takes no lock and changes nothing.
@@ -43,10 +45,14 @@ func (m *Machine) Look() (*State, error) {
 	s.name()
 	s.assignRoles(m.Running)
 	for i := range s.Deployments {
-		if d := &s.Deployments[i]; d.Is(Failed) {
-			d.Failure = m.readFailure(d.Image)
+		d := &s.Deployments[i]
+		d.Fault = history.ReadFailure(m.Store.DeploymentPath(d.Image))
+		if d.Fault != nil && d.Is(Failed) {
+			d.Failure = d.Fault.Reason
 		}
 	}
+	tally := history.ReadTally(m.Store.Dir)
+	s.Kept = tally.Stay && tally.Image == m.Running
 	return s, nil
 }
 
@@ -54,6 +60,9 @@ func (m *Machine) Look() (*State, error) {
 // store's lock must be held.
 func (m *Machine) prepare() error {
 	if err := m.Store.CleanTmp(); err != nil {
+		return err
+	}
+	if err := history.Rotate(m.Store.Dir); err != nil {
 		return err
 	}
 	return m.ESP.Clean()

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
@@ -23,6 +24,15 @@ func (m *Machine) RecordGoodBoot() error {
 	if err := forget(m.failurePath(running.Image)); err != nil { // of an earlier try
 		return err
 	}
+	m.noteFailed(s)
+	tally := history.ReadTally(m.Store.Dir)
+	doubted := tally.Image == running.Image && (tally.Suspect || tally.Stay)
+	if doubted {
+		tally.Suspect, tally.Stay = false, false
+		if err := tally.Write(m.Store.Dir); err != nil {
+			return err
+		}
+	}
 	var last int64 // of the others
 	for i := range s.Deployments {
 		if d := &s.Deployments[i]; d != running {
@@ -30,11 +40,18 @@ func (m *Machine) RecordGoodBoot() error {
 		}
 	}
 	if running.GoodBootsSeq > last {
+		if doubted {
+			m.noteBy(history.ByHealth, history.Blessed, running, "it stayed up")
+		}
 		return nil
 	}
 	dep := running.Deployment
 	dep.GoodBootsSeq = last + 1
-	return m.Store.WriteDeployment(&dep)
+	if err := m.Store.WriteDeployment(&dep); err != nil {
+		return err
+	}
+	m.noteBy(history.ByHealth, history.Blessed, running, "its boot was found good")
+	return nil
 }
 
 // Prepare is what every change begins with, under the store's lock. It clears
@@ -49,7 +66,7 @@ func (m *Machine) Prepare() error {
 	if err != nil {
 		return err
 	}
-	if d := s.With(Running); d != nil && d.Entry != nil && !d.Entry.Counted() && d.GoodBootsSeq == 0 {
+	if d := s.With(Running); d != nil && d.Entry != nil && !d.Entry.Counted() && d.GoodBootsSeq == 0 && !s.Kept {
 		return m.RecordGoodBoot()
 	}
 	return nil
@@ -59,7 +76,15 @@ func (m *Machine) Prepare() error {
 func (m *Machine) SetPinned(d *Deployment, pinned bool) error {
 	dep := d.Deployment
 	dep.Pinned = pinned
-	return m.Store.WriteDeployment(&dep)
+	if err := m.Store.WriteDeployment(&dep); err != nil {
+		return err
+	}
+	kind := history.Pinned
+	if !pinned {
+		kind = history.Unpinned
+	}
+	m.note(kind, d, "")
+	return nil
 }
 
 // Follow makes the deployment of image d, if there is one, look for updates at

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 )
 
 // RollbackPlan says what going to another deployment will do.
@@ -14,6 +15,8 @@ type RollbackPlan struct {
 	To    string        `json:"to"`
 	Image verity.Digest `json:"image"`
 	*boot.Plan
+
+	from *Deployment
 }
 
 // errNoPrevious is a machine with one good deployment.
@@ -42,7 +45,7 @@ func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, err
 	}
 	plan := &RollbackPlan{To: target.ID(), Image: target.Image, Plan: renames}
 	if s.Next != nil {
-		plan.From = s.nameOf(*s.Next)
+		plan.From, plan.from = s.nameOf(*s.Next), s.With(Next)
 	}
 	return plan, nil
 }
@@ -63,5 +66,11 @@ func (m *Machine) Rollback(plan *RollbackPlan) error {
 			}
 		}
 	}
-	return plan.Apply(m.ESP)
+	if err := plan.Apply(m.ESP); err != nil {
+		return err
+	}
+	if plan.from != nil && plan.from.Image != plan.Image {
+		m.note(history.RolledBack, plan.from, "to "+plan.To)
+	}
+	return nil
 }

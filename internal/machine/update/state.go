@@ -7,6 +7,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
@@ -29,7 +30,8 @@ type Deployment struct {
 	store.Deployment
 	Entry   *esp.Entry // nil: the loader does not know it
 	Roles   []Role
-	Failure string // why it failed, a sentence; empty where it did not, or did not get to say
+	Failure string           // why it failed, a sentence; empty where it did not, or did not get to say
+	Fault   *history.Failure // all that its last failed boot left; nil: nothing, or it was good since
 
 	id    string
 	aside *aside // nil: it has a boot file, or no memory of one
@@ -52,6 +54,7 @@ type State struct {
 	Broken      []store.Broken
 	Entries     []esp.Entry // in the loader's order, foreign ones too
 	Next        *esp.Entry  // nil: nothing of ours or anybody's would boot
+	Kept        bool        // what runs is not good, and kept because nothing here gets further
 }
 
 // name gives every deployment the shortest ID that is its own.
