@@ -29,6 +29,7 @@ type statusAnswer struct {
 	Next        statusNext         `json:"next"`
 	Deployments []statusDeployment `json:"deployments"` // newest version first
 	Conflicts   []etc.Item         `json:"etc_conflicts"`
+	Boot        bootAnswer         `json:"boot"`            // how the running system was started
 	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
 	Broken      []string           `json:"broken"`          // deployments that cannot be read, and why
 }
@@ -78,6 +79,7 @@ func runStatus(_ context.Context, g *globals) error {
 	if mounts, err := readMounts(); err == nil {
 		answer.Sealed = sysroot.Sealed(mounts)
 	}
+	answer.Boot = checkBoot(m, s, []verity.Digest{m.Running})
 	if !m.Running.IsZero() {
 		answer.Conflicts = readConflicts(m.Store.EtcReport(m.Running))
 	}
@@ -178,6 +180,7 @@ func printStatus(g *globals, answer statusAnswer) {
 	}
 	g.printf("\nroot        %s\n", sealed)
 	g.printf("signatures  releases are not signed: this machine follows the digest its channel names\n")
+	answer.Boot.print(g)
 	if answer.Next.ID == "" {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
 	}

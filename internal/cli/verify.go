@@ -26,6 +26,7 @@ type verifyAnswer struct {
 	Damaged  []store.Damage  `json:"damaged"`
 	Covering []sysroot.Mount `json:"covering"` // mounts that hide a part of the sealed root
 	Sealed   bool            `json:"sealed"`
+	Boot     bootAnswer      `json:"boot"` // boot files, and how the running system was started
 }
 
 func newVerifyCommand(g *globals) *cobra.Command {
@@ -35,7 +36,9 @@ func newVerifyCommand(g *globals) *cobra.Command {
 		GroupID: "machine",
 		Short:   "Measure every byte of the system again, and name what is wrong",
 		Long: `Read every byte of the images and objects on this machine and compare it with
-what its name promises; look whether anything is mounted over the sealed root.
+what its name promises; look whether anything is mounted over the sealed root,
+whether boot files are those of their releases, and whether the kernel was
+started with any other parameters.
 Exit code 3 and the names of files when something is wrong.`,
 		Example: "  ashlar verify\n  ashlar verify --json | jq .damaged",
 		Args:    cobra.MaximumNArgs(1),
@@ -55,7 +58,7 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	images, unseen, err := imagesToVerify(m, o.deployment)
+	s, images, unseen, err := imagesToVerify(m, o.deployment)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,8 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	if answer.Sealed {
 		answer.Covering = append(answer.Covering, sysroot.Covering(mounts)...)
 	}
-	answer.Good = unseen == nil && len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
+	answer.Boot = checkBoot(m, s, images)
+	answer.Good = unseen == nil && len(answer.Boot.faults()) == 0 && len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
 	if g.json {
 		err = g.printJSON(answer)
 	} else {
@@ -87,27 +91,28 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	return err
 }
 
-// imagesToVerify lists the images of the deployment that word names, or of all.
+// imagesToVerify lists the images of the deployment that word names, or of all, in the
+// state that it saw.
 // Where the boot entries cannot be read, unseen says why, and the images are all
 // of the store's: whatever hides the one must not keep the rest from being measured.
-func imagesToVerify(m *update.Machine, word string) (images []verity.Digest, unseen, err error) {
-	s, err := m.Look()
+func imagesToVerify(m *update.Machine, word string) (s *update.State, images []verity.Digest, unseen, err error) {
+	s, err = m.Look()
 	if err != nil {
 		survey, surveyErr := m.Store.Survey()
 		if surveyErr != nil || word != "" {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		return survey.Images, err, nil
+		return &update.State{}, survey.Images, err, nil
 	}
 	if word != "" {
 		d, err := s.Find(word)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if d.Remembered() {
-			return nil, nil, fmt.Errorf("%s was cleared away; there is nothing to verify", d.ID())
+			return nil, nil, nil, fmt.Errorf("%s was cleared away; there is nothing to verify", d.ID())
 		}
-		return []verity.Digest{d.Image}, nil, nil
+		return s, []verity.Digest{d.Image}, nil, nil
 	}
 	for i := range s.Deployments {
 		if d := &s.Deployments[i]; !d.Remembered() {
@@ -117,7 +122,7 @@ func imagesToVerify(m *update.Machine, word string) (images []verity.Digest, uns
 	for _, broken := range s.Broken {
 		images = append(images, broken.Image)
 	}
-	return images, nil, nil
+	return s, images, nil, nil
 }
 
 func printVerify(g *globals, answer verifyAnswer) {
@@ -136,6 +141,9 @@ func printVerify(g *globals, answer verifyAnswer) {
 	}
 	for _, m := range answer.Covering {
 		g.printf("covered %s: %s %q is mounted over it\n", m.Point, m.Type, m.Source)
+	}
+	for _, f := range answer.Boot.faults() {
+		g.printf("%s: %s\n", f.word, f.text)
 	}
 	if !answer.Sealed {
 		g.printf("not sealed: the root is not an image that the kernel checks\n")

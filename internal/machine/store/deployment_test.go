@@ -1,6 +1,9 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 )
 
@@ -148,4 +152,44 @@ func FuzzDecodeDeployment(f *testing.F) {
 			t.Fatalf("written and read again: %+v, %v, want %+v", e, err, d)
 		}
 	})
+}
+
+// TestDocument: the release document beside a deployment is the one that its
+// deployment.json names, or none.
+func TestDocument(t *testing.T) {
+	s := newStore(t)
+	doc := release.Document{
+		Schema: release.Schema, ID: "server-1.0", Name: "server", Version: "1.0", Architecture: "amd64",
+		Created: "2025-09-01T00:00:00Z", RuleSet: release.RuleSet, Builder: "ashlar 1",
+		Images: []release.Image{{Role: release.RoleRoot, Digest: verity.Digest{7}, Size: 4096}},
+	}
+	for _, f := range []*release.File{&doc.UKI, &doc.Pack, &doc.PackIndex, &doc.SBOM, &doc.Lock} {
+		*f = release.File{SHA256: strings.Repeat("a", 64), Size: 1}
+	}
+	b, err := doc.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	d := deployment("1.0", verity.Digest{7})
+	d.Release = "sha256:" + hex.EncodeToString(sum[:])
+	if err := s.WriteDeployment(d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Document(d); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a document: %v", err)
+	}
+	if err := s.WriteDocument(d.Image, b); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Document(d); err != nil || got.UKI != doc.UKI {
+		t.Errorf("read %+v, %v", got, err)
+	}
+	if err := s.WriteDocument(d.Image, bytes.Replace(b, []byte("1.0"), []byte("1.1"), 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Document(d); err == nil || !strings.Contains(err.Error(), `which "deployment.json" names`) {
+		t.Errorf("another document: %v", err)
+	}
+	assertNoTmp(t, s)
 }

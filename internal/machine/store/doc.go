@@ -2,7 +2,7 @@
 //
 //	objects/ab/cdef…        one content each, named by its fs-verity digest, mode 0444, sealed
 //	images/<digest>         composefs images, named and sealed likewise
-//	deployments/<digest>/   deployment.json, etc/ (overlay upper), work/, etc.json
+//	deployments/<digest>/   deployment.json, release.json, etc/ (overlay upper), work/, etc.json
 //	var/                    /var of every deployment
 //	trust/                  what the trust package keeps
 //	tmp/                    partial work; whatever is in it may go at any time nobody holds the lock

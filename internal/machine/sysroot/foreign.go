@@ -55,7 +55,7 @@ func (b *boot) refuseForeign() error {
 	if b.record.Foreign == ForeignAccept {
 		return nil
 	}
-	if err := compareCmdlines(b.own, b.given); err != nil {
+	if err := refuseCmdline(b.own, b.given); err != nil {
 		return err
 	}
 	said, err := removeSystemdOptions(efivarsDir)
@@ -68,15 +68,13 @@ func (b *boot) refuseForeign() error {
 	return err
 }
 
-// compareCmdlines names what was added to the boot file's command line, or
-// taken from it.
-func compareCmdlines(own, given string) error {
-	own, given = strings.TrimSpace(own), strings.TrimSpace(given)
-	if own == given {
+// refuseCmdline names what was added to the boot file's command line, or taken
+// from it.
+func refuseCmdline(own, given string) error {
+	if strings.TrimSpace(own) == strings.TrimSpace(given) {
 		return nil
 	}
-	have, want := splitCmdline(given), splitCmdline(own)
-	added, missing := without(have, want), without(want, have)
+	added, missing := CompareCmdlines(own, given)
 	said := "their order was changed"
 	switch {
 	case len(added) > 0 && len(missing) > 0:
@@ -87,6 +85,13 @@ func compareCmdlines(own, given string) error {
 		said = quoteList(missing) + " missing"
 	}
 	return fmt.Errorf("the kernel was not started with the boot file's parameters: %s; this image takes them from nobody else", said)
+}
+
+// CompareCmdlines returns the words that a kernel was given beyond those of its
+// boot file, and those that it was not given.
+func CompareCmdlines(own, given string) (added, missing []string) {
+	have, want := splitCmdline(given), splitCmdline(own)
+	return without(have, want), without(want, have)
 }
 
 // without returns the words of list that are not in other, each as often as it

@@ -27,7 +27,7 @@ func TestForeignParameters(t *testing.T) {
 		own + strings.Repeat(" a", maxNamed+2):     strings.Repeat(`"a" `, maxNamed) + "and 2 more added",
 		own + " " + strings.Repeat("a", 2*maxWord): `"` + strings.Repeat("a", maxWord) + `…" added`,
 	} {
-		err := compareCmdlines(own+"\n", given)
+		err := refuseCmdline(own+"\n", given)
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%q: %v", given, err)

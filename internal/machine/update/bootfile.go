@@ -15,8 +15,12 @@ import (
 
 // putBootFile makes sure that the ESP holds the release's boot file, byte for
 // byte. It comes over the network into the store first, so that nothing that
-// is cut, damaged or of another image ever gets near the loader.
+// is cut, damaged or of another image ever gets near the loader. What it has to
+// be stays here with the release document, see CheckBootFile.
 func (m *Machine) putBootFile(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	if err := m.Store.WriteDocument(plan.Image, plan.rel.DocumentBytes); err != nil {
+		return err
+	}
 	want := plan.rel.Document.UKI
 	if plan.here != nil {
 		if sum, err := sumFile(m.ESP.Path(*plan.here)); err == nil && sum == want.SHA256 {

@@ -57,7 +57,7 @@ func fetch(ctx context.Context, rel *registry.Release, dir string, report progre
 		report = progress.None
 	}
 	c = Content{
-		Release: rel.Document, DocumentDigest: rel.DocumentDigest,
+		Release: rel.Document, DocumentBytes: rel.DocumentBytes, DocumentDigest: rel.DocumentDigest,
 		EROFS: filepath.Join(dir, "image"), UKI: filepath.Join(dir, "uki"), ObjectDir: filepath.Join(dir, "objects"),
 	}
 	if err := save(ctx, c.EROFS, rel.OpenEROFS); err != nil {

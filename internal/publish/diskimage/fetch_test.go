@@ -103,7 +103,7 @@ func makeRelease(t *testing.T, withLoader, damaged bool) (*registry.Release, Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.DocumentDigest = rel.DocumentDigest
+	c.DocumentBytes, c.DocumentDigest = rel.DocumentBytes, rel.DocumentDigest
 	return rel, c
 }
 

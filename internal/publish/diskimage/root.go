@@ -107,6 +107,7 @@ func (j *job) script() *script {
 
 	s.add("cd /ashlar/deployments/%s", digest)
 	s.file("deployment.json", "deployment.json", 0o644)
+	s.file("release.json", "release.json", 0o644)
 	s.add("cd /ashlar/images")
 	s.file("erofs", digest, 0o444)
 	last := ""

@@ -28,7 +28,8 @@ const (
 // only sizes are looked at here, and digests by the machine's first boot.
 type Content struct {
 	Release        *release.Document
-	DocumentDigest string        // "sha256:…" of the release document
+	DocumentBytes  []byte        // the release document as published
+	DocumentDigest string        // "sha256:…" of it
 	EROFS, UKI     string        // paths
 	Loader         []byte        // systemd-boot
 	ObjectDir      string        // holds objects as ab/cdef…
@@ -195,7 +196,7 @@ func (j *job) prepare(raw string, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"deployment.json": document, "empty": nil} {
+	for name, data := range map[string][]byte{"deployment.json": document, "release.json": j.content.DocumentBytes, "empty": nil} {
 		if err := os.WriteFile(filepath.Join(j.work, name), data, 0o644); err != nil {
 			return err
 		}

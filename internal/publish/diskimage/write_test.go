@@ -49,6 +49,7 @@ func testContent(t *testing.T, dir string, count int, mode os.FileMode) Content 
 	c := Content{
 		EROFS: filepath.Join(dir, "image.erofs"), UKI: filepath.Join(dir, "boot file.efi"),
 		Loader: bytes.Repeat([]byte("loader"), 1000), ObjectDir: filepath.Join(dir, "objects"),
+		DocumentBytes:  []byte("the document\n"),
 		DocumentDigest: "sha256:" + strings.Repeat("5", 64),
 	}
 	image := digest()
@@ -226,6 +227,13 @@ func checkTree(t *testing.T, c Content, root string) {
 `
 	if string(data) != want {
 		t.Errorf("deployment.json is %s, want %s", data, want)
+	}
+	document, err := os.ReadFile(filepath.Join(store, "deployments", digest, "release.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(document, c.DocumentBytes) {
+		t.Errorf("release.json is %q, want %q", document, c.DocumentBytes)
 	}
 	if owner := tool(t, "debugfs", "-R", "stat /ashlar/images/"+digest, root); !strings.Contains(owner, "User:     0   Group:     0 ") {
 		t.Errorf("the image is not root's: %s", owner)

@@ -3,6 +3,8 @@ package updatetest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,10 +74,14 @@ func (c *Computer) Install(rel *Release, origin store.Origin) {
 		must(c.t, s.PutObject(ctx, d, int64(len(b)), bytes.NewReader(b)))
 	}
 	must(c.t, s.PutImage(ctx, rel.Image(), int64(len(rel.EROFS)), bytes.NewReader(rel.EROFS)))
+	document, err := rel.Document.Encode()
+	must(c.t, err)
+	sum := sha256.Sum256(document)
 	must(c.t, s.WriteDeployment(&store.Deployment{
 		Schema: store.Schema, Image: rel.Image(), Name: rel.Name, Version: rel.Version,
-		Release: "sha256:" + strings.Repeat("0", 64), Origin: origin,
+		Release: "sha256:" + hex.EncodeToString(sum[:]), Origin: origin,
 	}))
+	must(c.t, s.WriteDocument(rel.Image(), document))
 	must(c.t, os.WriteFile(c.bootFile("ashlar_"+rel.Version+"_"+rel.Image().String()[:12]+".efi"), rel.UKI, 0o644))
 }
 
@@ -136,7 +142,7 @@ func (c *Computer) PowerOn(good func(verity.Digest) bool) verity.Digest {
 			must(c.t, os.Rename(c.bootFile(o.file), c.bootFile(o.stem+".efi")))
 		}
 		c.Running = d
-		must(c.t, os.WriteFile(c.path("proc/cmdline"), []byte("rw ashlar.image="+o.image+"\n"), 0o644))
+		must(c.t, os.WriteFile(c.path("proc/cmdline"), []byte("rw ashlar.image="+o.image+" quiet\n"), 0o644))
 		return d
 	}
 	c.t.Fatalf("the machine does not come up: %q", c.BootFiles())
