@@ -1,0 +1,110 @@
+package secureboot
+
+import (
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ashlar-os/ashlar/internal/image/authenticode"
+	"github.com/ashlar-os/ashlar/internal/image/efivar"
+	"github.com/ashlar-os/ashlar/internal/trust/keyfile"
+)
+
+// maxCertificate limits a certificate's file, in bytes.
+const maxCertificate = 64 << 10
+
+// Signer opens the key of a role, "db" to sign boot files, in the publisher's
+// key directory dir.
+func Signer(dir, role string, passphrase func() ([]byte, error)) (*authenticode.Signer, error) {
+	path := filepath.Join(dir, Directory, role)
+	cert, err := readLimited(path + ".crt")
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyfile.Read(path+".key", passphrase)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := authenticode.NewSigner(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", path+".key", err)
+	}
+	return signer, nil
+}
+
+// Allow adds certificates to db.auth: what they sign starts as well, on
+// machines that enrol it. It needs KEK.key.
+func Allow(dir string, certs []*x509.Certificate, now time.Time, passphrase func() ([]byte, error)) error {
+	keys := filepath.Join(dir, Directory)
+	e, err := efivar.ReadEnrolment(os.DirFS(keys))
+	if err != nil {
+		return err
+	}
+	text, err := readLimited(filepath.Join(keys, ownerFile))
+	if err != nil {
+		return err
+	}
+	owner, err := efivar.ParseGUID(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("%q: %w", filepath.Join(keys, ownerFile), err)
+	}
+	entries := e.DB.Entries
+	for _, cert := range certs {
+		known := func(e efivar.Entry) bool { return e.Type == efivar.TypeX509 && string(e.Data) == string(cert.Raw) }
+		if slices.ContainsFunc(entries, known) {
+			return fmt.Errorf("db holds the certificate of %q already", cert.Subject)
+		}
+		entries = append(entries, efivar.Entry{Type: efivar.TypeX509, Owner: owner, Data: cert.Raw})
+	}
+	if now = now.Truncate(time.Second); !now.After(e.DB.Time) {
+		now = e.DB.Time.Add(time.Second) // firmware takes only what is later
+	}
+	kek, err := Signer(dir, "KEK", passphrase)
+	if err != nil {
+		return err
+	}
+	update, err := efivar.Sign(efivar.DB, entries, now, kek)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(keys, "db.auth"), update, 0o644)
+}
+
+// ReadCertificate reads a certificate, PEM or DER.
+func ReadCertificate(path string) (*x509.Certificate, error) {
+	b, err := readLimited(path)
+	if err != nil {
+		return nil, err
+	}
+	if cert, err := x509.ParseCertificate(b); err == nil {
+		return cert, nil
+	}
+	cert, err := authenticode.ParseCertificate(b)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", path, err)
+	}
+	return cert, nil
+}
+
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w", path, err)
+	}
+	if len(b) > maxCertificate {
+		return nil, fmt.Errorf("%q is longer than %d bytes", path, maxCertificate)
+	}
+	return b, nil
+}
