@@ -3,19 +3,14 @@ package efivar
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ashlar-os/ashlar/internal/image/authenticode"
+	"github.com/ashlar-os/ashlar/internal/image/authenticode/authenticodetest"
 	"github.com/ashlar-os/ashlar/internal/program"
 )
 
@@ -23,35 +18,6 @@ var (
 	owner = mustParse("11112222-3333-4444-8888-123456789abc")
 	at    = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 )
-
-// newSigner makes a key in dir as NAME.crt and NAME.key.
-func newSigner(t testing.TB, dir, name string) *authenticode.Signer {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: at, NotAfter: at.AddDate(10, 0, 0),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-	signer, err := authenticode.NewSigner(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, data := range map[string][]byte{name + ".crt": certPEM, name + ".key": keyPEM} {
-		if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return signer
-}
 
 // tool runs an outside judge in dir.
 func tool(t *testing.T, dir string, args ...string) {
@@ -74,15 +40,15 @@ func read(t *testing.T, dir, name string) []byte {
 // byte, and read back.
 func TestEfitoolsAgree(t *testing.T) {
 	dir := t.TempDir()
-	pk, kek := newSigner(t, dir, "PK"), newSigner(t, dir, "KEK")
-	tool(t, dir, "cert-to-efi-sig-list", "-g", owner.String(), "KEK.crt", "KEK.esl")
+	pk, kek := authenticodetest.New(t, "PK"), authenticodetest.New(t, "KEK")
+	tool(t, dir, "cert-to-efi-sig-list", "-g", owner.String(), kek.CertFile, "KEK.esl")
 	entries := []Entry{{Type: TypeX509, Owner: owner, Data: kek.Certificate().Raw}}
 	if want := read(t, dir, "KEK.esl"); !bytes.Equal(Encode(entries), want) {
 		t.Errorf("the list is %x, efitools' %x", Encode(entries), want)
 	}
-	tool(t, dir, "sign-efi-sig-list", "-t", at.Format("2006-01-02 15:04:05"), "-k", "PK.key", "-c", "PK.crt", "KEK", "KEK.esl", "KEK.auth")
+	tool(t, dir, "sign-efi-sig-list", "-t", at.Format("2006-01-02 15:04:05"), "-k", pk.KeyFile, "-c", pk.CertFile, "KEK", "KEK.esl", "KEK.auth")
 	want := read(t, dir, "KEK.auth")
-	got, err := Sign(KEK, entries, at, pk)
+	got, err := Sign(KEK, entries, at, pk.Signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,9 +78,9 @@ func TestEfitoolsAgree(t *testing.T) {
 // good to OpenSSL, which sbvarsign and firmware use.
 func TestSbvarsignAgrees(t *testing.T) {
 	dir := t.TempDir()
-	kek, db := newSigner(t, dir, "KEK"), newSigner(t, dir, "db")
-	tool(t, dir, "cert-to-efi-sig-list", "-g", owner.String(), "db.crt", "db.esl")
-	tool(t, dir, "sbvarsign", "--key", "KEK.key", "--cert", "KEK.crt", "--output", "db.auth",
+	kek, db := authenticodetest.New(t, "KEK"), authenticodetest.New(t, "db")
+	tool(t, dir, "cert-to-efi-sig-list", "-g", owner.String(), db.CertFile, "db.esl")
+	tool(t, dir, "sbvarsign", "--key", kek.KeyFile, "--cert", kek.CertFile, "--output", "db.auth",
 		"--attr", "NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS,TIME_BASED_AUTHENTICATED_WRITE_ACCESS", "db", "db.esl")
 	u, err := ParseUpdate(DB, read(t, dir, "db.auth"))
 	if err != nil {
@@ -137,7 +103,7 @@ func TestSbvarsignAgrees(t *testing.T) {
 		}
 	}
 	tool(t, dir, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "signature", "-content", "content",
-		"-certfile", "KEK.crt", "-CAfile", "KEK.crt", "-purpose", "any", "-no_check_time", "-out", "/dev/null")
+		"-certfile", kek.CertFile, "-CAfile", kek.CertFile, "-purpose", "any", "-no_check_time", "-out", "/dev/null")
 }
 
 func derTag(tag byte, content []byte) []byte {
@@ -231,8 +197,8 @@ func TestBadLists(t *testing.T) {
 }
 
 func TestBadUpdates(t *testing.T) {
-	kek := newSigner(t, t.TempDir(), "KEK")
-	good, err := Sign(DB, []Entry{{Type: TypeSHA256, Owner: owner, Data: make([]byte, 32)}}, at, kek)
+	kek := authenticodetest.New(t, "KEK")
+	good, err := Sign(DB, []Entry{{Type: TypeSHA256, Owner: owner, Data: make([]byte, 32)}}, at, kek.Signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +248,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzParseUpdate(f *testing.F) {
-	update, err := Sign(DB, []Entry{{Type: TypeSHA256, Owner: owner, Data: make([]byte, 32)}}, at, newSigner(f, f.TempDir(), "KEK"))
+	update, err := Sign(DB, []Entry{{Type: TypeSHA256, Owner: owner, Data: make([]byte, 32)}}, at, authenticodetest.New(f, "KEK").Signer)
 	if err != nil {
 		f.Fatal(err)
 	}

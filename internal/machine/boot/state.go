@@ -23,7 +23,7 @@ const (
 	globalVendor = "8be4df61-93ca-11d2-aa0d-00e098032b8c" // the firmware's own
 
 	maxCmdline  = 64 << 10
-	maxVariable = 16 << 10 // bytes; entry names and ids are below 1 KiB
+	maxVariable = 1 << 20 // bytes; names and ids are below 1 KiB, Microsoft's dbx has some 24
 )
 
 // ErrNotAshlar is returned where the running kernel was not told which image it boots.
@@ -80,7 +80,7 @@ func ReadState(root string) (*State, error) {
 		{"LoaderEntrySelected", &s.Entry},
 		{"LoaderBootCountPath", &s.CountPath},
 	} {
-		b, err := variable(root, v.name, loaderVendor)
+		b, err := Variable(root, v.name+"-"+loaderVendor)
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +90,7 @@ func ReadState(root string) (*State, error) {
 	}
 	s.ESP = strings.ToLower(s.ESP)
 	s.CountPath = strings.ReplaceAll(s.CountPath, `\`, "/")
-	b, err := variable(root, "SecureBoot", globalVendor)
+	b, err := Variable(root, "SecureBoot-"+globalVendor)
 	if err != nil {
 		return nil, err
 	}
@@ -98,18 +98,21 @@ func ReadState(root string) (*State, error) {
 	return s, nil
 }
 
-// variable returns the content of an EFI variable, nil when it is not set.
-// efivarfs puts four bytes of attributes in front.
-func variable(root, name, vendor string) ([]byte, error) {
-	b, err := readLimited(filepath.Join(root, efiDir, name+"-"+vendor), maxVariable)
+// VariablePath is where the EFI variable NAME-VENDOR is, below root.
+func VariablePath(root, file string) string { return filepath.Join(root, efiDir, file) }
+
+// Variable returns the content of the EFI variable NAME-VENDOR, nil when it is
+// not set. efivarfs puts four bytes of attributes in front.
+func Variable(root, file string) ([]byte, error) {
+	b, err := readLimited(VariablePath(root, file), maxVariable)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading EFI variable %q: %w", name, err)
+		return nil, fmt.Errorf("reading EFI variable %q: %w", file, err)
 	}
 	if len(b) < 4 {
-		return nil, fmt.Errorf("reading EFI variable %q: %d bytes are too few", name, len(b))
+		return nil, fmt.Errorf("reading EFI variable %q: %d bytes are too few", file, len(b))
 	}
 	return b[4:], nil
 }

@@ -3,22 +3,16 @@ package uki
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"debug/pe"
 	"encoding/binary"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ashlar-os/ashlar/internal/image/authenticode"
+	"github.com/ashlar-os/ashlar/internal/image/authenticode/authenticodetest"
 	"github.com/ashlar-os/ashlar/internal/program"
 )
 
@@ -185,47 +179,20 @@ func TestObjdumpAgrees(t *testing.T) {
 	}
 }
 
-func testSigner(t *testing.T) (*authenticode.Signer, []byte) {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "test Secure Boot key"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-	signer, err := authenticode.NewSigner(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, certPEM
-}
-
 // sbverify accepts a signed boot file, and refuses it once a byte of the
 // initramfs is another.
 func TestSbverify(t *testing.T) {
-	signer, certPEM := testSigner(t)
+	signer := authenticodetest.New(t, "test")
 	o := testOptions()
-	o.Signer = signer
+	o.Signer = signer.Signer
 	image := build(t, o)
 	dir := t.TempDir()
-	cert := filepath.Join(dir, "cert.pem")
-	if err := os.WriteFile(cert, certPEM, 0o644); err != nil {
-		t.Fatal(err)
-	}
 	verify := func(name string, image []byte) error {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, image, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		_, err := program.Run(context.Background(), program.Command{Args: []string{"sbverify", "--cert", cert, path}})
+		_, err := program.Run(context.Background(), program.Command{Args: []string{"sbverify", "--cert", signer.CertFile, path}})
 		return err
 	}
 	if err := verify("good.efi", image); err != nil {
@@ -260,8 +227,8 @@ func TestSbverify(t *testing.T) {
 
 // The same inputs give the same bytes, signed or not.
 func TestReproducible(t *testing.T) {
-	signer, _ := testSigner(t)
-	for _, s := range []*authenticode.Signer{nil, signer} {
+	signer := authenticodetest.New(t, "test")
+	for _, s := range []*authenticode.Signer{nil, signer.Signer} {
 		o := testOptions()
 		o.Signer = s
 		first := build(t, o)

@@ -35,7 +35,7 @@ func UKI(osrel, cmdline string) []byte {
 	dos[0x3c] = 64 // where the PE header begins
 	put(dos)
 	put([]byte("PE\x00\x00"))
-	optional := pe.OptionalHeader64{Magic: 0x20b, SectionAlignment: 4096, FileAlignment: align, Subsystem: 10, NumberOfRvaAndSizes: 16}
+	optional := pe.OptionalHeader64{Magic: 0x20b, SectionAlignment: 4096, FileAlignment: align, SizeOfHeaders: align, Subsystem: 10, NumberOfRvaAndSizes: 16}
 	put(pe.FileHeader{
 		Machine: pe.IMAGE_FILE_MACHINE_AMD64, NumberOfSections: uint16(len(sections)),
 		SizeOfOptionalHeader: uint16(binary.Size(optional)), Characteristics: 0x22,
