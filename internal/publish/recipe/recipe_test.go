@@ -60,6 +60,8 @@ func TestOffendingLine(t *testing.T) {
 		{"exclude = [\"usr\"]\n", `exclude = ["usr"]`, "absolute paths"},
 		{"include = [\"/abs.toml\"]\n", `include = ["/abs.toml"]`, "relative to this recipe"},
 		{"[update]\ninterval = \"soon\"\n", `interval = "soon"`, "time span"},
+		{"[kernel]\narguments = [\"--\"]\n", `arguments = ["--"]`, `"--" is not one kernel argument`},
+		{"[boot]\nforeign = \"ask\"\n", `foreign = "ask"`, `"ask" is not one of`},
 		{"modules = \"none\"\n", `modules = "none"`, `"none" is not one of`},
 	}
 	for _, tt := range tests {
@@ -216,6 +218,24 @@ func TestInputsDigest(t *testing.T) {
 	} {
 		if load(other) == want {
 			t.Errorf("%q does not change the digest of the inputs", other)
+		}
+	}
+}
+
+// An image that accepts parameters from firmware says so in its recipe, and a
+// recipe that includes it can take that back.
+func TestForeign(t *testing.T) {
+	dir := t.TempDir()
+	base := "name = \"a\"\n[base]\nkind = \"debian\"\n"
+	open := write(t, dir, "open.toml", base+"[kernel]\narguments = [\"quiet\"]\n[boot]\nforeign = \"accept\"\n")
+	closed := write(t, dir, "closed.toml", "name = \"b\"\ninclude = [\"open.toml\"]\n[boot]\nforeign = \"refuse\"\n")
+	for path, want := range map[string][]string{open: {"quiet"}, closed: {"quiet", "systemd.import_credentials=no", "--"}} {
+		r, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.CommandLine(); !reflect.DeepEqual(got, want) || r.RefusesForeign() != (path == closed) {
+			t.Errorf("%s: command line %q, refuses %v, want %q", filepath.Base(path), got, r.RefusesForeign(), want)
 		}
 	}
 }
