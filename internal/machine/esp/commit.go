@@ -52,12 +52,12 @@ func (p *ESP) commit(name string, r io.Reader, size int64) (Entry, error) {
 		if other == "" || p.read(other).Ignored == "" {
 			return Entry{}, err
 		}
-		if err := os.Remove(p.file(other)); err != nil {
+		if err := p.remove(other); err != nil {
 			return Entry{}, err
 		}
 	}
 	tmp := p.file(name + partial)
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.remove(name + partial); err != nil {
 		return Entry{}, err
 	}
 	if err := p.CheckSpace(size); err != nil {
@@ -155,30 +155,22 @@ func (p *ESP) Remove(e Entry) error {
 	if _, ok := parseName(e.File); !ok {
 		return fmt.Errorf("removing boot file %q: it is not one of Ashlar's", e.File)
 	}
-	if err := os.Remove(p.file(e.File)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.remove(e.File); err != nil {
 		return fmt.Errorf("removing boot file: %w", err)
 	}
-	return p.sync()
+	return nil
 }
 
-// Clean removes what a cut Commit left. Other files stay.
-func (p *ESP) Clean() error {
-	list, err := os.ReadDir(filepath.Join(p.Dir, linuxDir))
-	if errors.Is(err, fs.ErrNotExist) {
+// remove removes a file of EFI/Linux, durably before anything else is written:
+// what it had of the partition may be given to the next file, and after a cut it
+// must not be named by both.
+func (p *ESP) remove(file string) error {
+	if err := os.Remove(p.file(file)); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("cleaning up the ESP: %w", err)
-	}
-	for _, f := range list {
-		if !isPartial(f.Name()) || !f.Type().IsRegular() {
-			continue
-		}
-		if err := os.Remove(p.file(f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cleaning up the ESP: %w", err)
-		}
-	}
-	return nil
+	return p.sync()
 }
 
 // renameNew renames without ever replacing a file.
@@ -198,18 +190,22 @@ func renameNew(from, to string) error {
 	return nil
 }
 
-// sync makes the names in EFI/Linux durable: fsync of the directory, and
-// syncfs because FAT keeps its allocation table elsewhere.
+// sync makes the names in EFI/Linux durable. Linux's vfat renames in three parts:
+// the new name with neither content nor length, then both, when the inode is
+// written, and the old name's removal. fsync of the directory brings the first and
+// the third to the disk, syncfs all of them, but only as far as the drive's cache,
+// which fsync flushes. So syncfs comes first: the other order had a moment at which
+// a renamed file was on the disk as an empty one, and ended without a flush.
 func (p *ESP) sync() error {
 	d, err := os.Open(filepath.Join(p.Dir, linuxDir))
 	if err != nil {
 		return fmt.Errorf("syncing the ESP: %w", err)
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("syncing the ESP: %w", err)
 	}
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
+	if err := d.Sync(); err != nil {
 		return fmt.Errorf("syncing the ESP: %w", err)
 	}
 	return nil

@@ -1,0 +1,128 @@
+package esp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// What a cut leaves on a FAT, besides a boot file that is not complete. A long
+// name is several slots of a directory, and a rename adds the new name before it
+// removes the old one: of a name that is cut through, the 8.3 alias remains, and a
+// name that was added too early is one of an empty file. fsck.vfat, which checks
+// the ESP before it is mounted, empties one of two names for the same clusters, and
+// gives clusters that no name leads to a file of their own.
+var (
+	aliasOfEntry   = regexp.MustCompile(`^(?i:ASHLAR~[1-9]|AS[0-9A-F]{4}~[1-9])\.(?i:EFI)$`)
+	aliasOfPartial = regexp.MustCompile(`^(?i:ASHLAR~[1-9]|AS[0-9A-F]{4}~[1-9])\.(?i:ASH)$`)
+	recovered      = regexp.MustCompile(`^(?i:FSCK[0-9]{4}\.REC)$`)
+)
+
+// Clean removes what a cut Commit or Rename left, and gives back its name to a
+// boot file that lost it. Other files stay. The store's lock must be held.
+func (p *ESP) Clean() error {
+	if err := p.clean(); err != nil {
+		return fmt.Errorf("cleaning up the ESP: %w", err)
+	}
+	return nil
+}
+
+func (p *ESP) clean() error {
+	list, err := os.ReadDir(filepath.Join(p.Dir, linuxDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if !f.Type().IsRegular() {
+			continue
+		}
+		_, ours := parseName(f.Name())
+		switch {
+		case isPartial(f.Name()), aliasOfPartial.MatchString(f.Name()), ours && p.empty(f.Name()):
+			err = p.remove(f.Name())
+		case aliasOfEntry.MatchString(f.Name()):
+			err = p.restoreName(f.Name())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.removeRecovered()
+}
+
+func (p *ESP) empty(file string) bool {
+	st, err := os.Lstat(p.file(file))
+	return err == nil && st.Size() == 0
+}
+
+// restoreName gives a boot file of ours its whole name again. How often it was
+// tried is lost with the name, so it has to prove itself anew. Where the entry has
+// a name already the alias is one too many.
+func (p *ESP) restoreName(file string) error {
+	if p.empty(file) {
+		return p.remove(file)
+	}
+	u, err := ReadUKI(p.file(file))
+	if err != nil || u.Image.IsZero() {
+		return nil // it is somebody else's, or nobody's
+	}
+	_, version, _ := sortFields(u.OSRelease)
+	name, err := EntryName(version, u.Image)
+	if err != nil {
+		return nil
+	}
+	if other, err := p.sole(name, ""); other != "" || err != nil {
+		return nil
+	}
+	if err := renameNew(p.file(file), p.file(Entry{Name: name}.WithCounter(Tries, 0).File)); err != nil {
+		return err
+	}
+	return p.sync()
+}
+
+// removeRecovered removes what fsck.vfat found without a name and kept as a file
+// in the root, if it was a boot file of ours or has nothing in it: a boot file is
+// too large to leave one behind at every cut.
+func (p *ESP) removeRecovered() error {
+	list, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		path := filepath.Join(p.Dir, f.Name())
+		if !recovered.MatchString(f.Name()) || !f.Type().IsRegular() || !(ofOurs(path) || startsEmpty(path)) {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		if err := p.sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ofOurs(path string) bool {
+	u, err := ReadUKI(path)
+	return err == nil && !u.Image.IsZero()
+}
+
+// startsEmpty reports whether a file's first 4 KiB are zeros.
+func startsEmpty(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	return err == nil && len(bytes.Trim(b, "\x00")) == 0
+}
