@@ -33,6 +33,8 @@ func TestAnswers(t *testing.T) {
 		{"etc diff", etcAnswer{}},
 		{"etc reset", etcAnswer{}},
 		{"gc", update.GCPlan{}},
+		{"health", healthAnswer{}},
+		{"history", historyAnswer{}},
 		{"inspect", inspectAnswer{}},
 		{"pin", pinAnswer{}},
 		{"publish", publishAnswer{}},

@@ -195,6 +195,7 @@ func verbs() []func(*globals) *cobra.Command {
 		newServeCommand, newPublishCommand, newDiskCommand,
 		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
 		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
+		newHealthCommand, newHistoryCommand,
 		newBootRecordCommand,
 		newComposefsCommand,
 	}

@@ -78,17 +78,36 @@ func printGC(g *globals, plan *update.GCPlan, dryRun bool) {
 // newBootRecordCommand is what ashlar-booted.service runs once a boot has
 // proved good: the machine remembers it, and clears away what that made needless.
 func newBootRecordCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	steady := false
+	c := &cobra.Command{
 		Use:    "boot-record",
 		Hidden: true,
 		Short:  "Record that this boot was good (run by ashlar-booted.service)",
 		Long: `Remember that the running deployment came up well, and clear away what that
 makes needless. ashlar-booted.service runs it after boot-complete.target; it is
-of no use to a person.`,
+of no use to a person. With --steady it notes that the system also stayed up, or
+was shut down in order.`,
 		Example: "  ashlar boot-record",
 		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return runBootRecord(c.Context(), g) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if steady {
+				return runBootSteady()
+			}
+			return runBootRecord(c.Context(), g)
+		},
 	}
+	c.Flags().BoolVar(&steady, "steady", false, "the system stayed up, or ends in order")
+	return c
+}
+
+// runBootSteady takes no lock: an update that takes long must not make a machine
+// that is shut down look like one that crashed.
+func runBootSteady() error {
+	m, err := openStore()
+	if err != nil {
+		return err
+	}
+	return m.StaysUp()
 }
 
 func runBootRecord(ctx context.Context, g *globals) error {

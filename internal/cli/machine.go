@@ -81,6 +81,7 @@ func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 	if m, err = openMachine(); err != nil {
 		return nil, nil, err
 	}
+	m.By = actor()
 	unlock, err = m.Store.Lock(verb)
 	if errors.Is(err, store.ErrBusy) {
 		return nil, nil, &codeError{exitBusy, err}

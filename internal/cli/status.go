@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/etc"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
@@ -27,6 +27,7 @@ type statusAnswer struct {
 	Sealed      bool               `json:"sealed"`  // the kernel checks every object of the root
 	Signed      bool               `json:"signed"`  // false: releases are not signed yet
 	Next        statusNext         `json:"next"`
+	Kept        bool               `json:"kept"`        // what runs is not good, and kept because nothing here gets further
 	Deployments []statusDeployment `json:"deployments"` // newest version first
 	Conflicts   []etc.Item         `json:"etc_conflicts"`
 	Boot        bootAnswer         `json:"boot"`            // how the running system was started
@@ -41,6 +42,8 @@ type statusNext struct {
 }
 
 type statusDeployment struct {
+	LastFailure *history.Failure `json:"last_failure"` // all of what its last failed boot left; null: nothing, or it was good since
+
 	ID        string        `json:"id"`
 	Name      string        `json:"name"`
 	Version   string        `json:"version"`
@@ -92,7 +95,7 @@ func runStatus(_ context.Context, g *globals) error {
 
 func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	answer := statusAnswer{
-		Schema: 1, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{},
+		Schema: 1, Kept: s.Kept, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{},
 	}
 	if !m.Running.IsZero() {
 		answer.Running = m.Running.String()
@@ -101,7 +104,7 @@ func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 		d := &s.Deployments[i]
 		row := statusDeployment{
 			ID: d.ID(), Name: d.Name, Version: d.Version, Image: d.Image, Release: d.Release,
-			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1, Failure: d.Failure,
+			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1, Failure: d.Failure, LastFailure: d.Fault,
 		}
 		if row.Roles == nil {
 			row.Roles = []update.Role{}
@@ -185,15 +188,7 @@ func printStatus(g *globals, answer statusAnswer) {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
 	}
 	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
-	for _, d := range answer.Deployments {
-		if slices.Contains(d.Roles, update.Failed) {
-			why := d.Failure
-			if why == "" {
-				why = "its system started, but was not found good"
-			}
-			g.printf("failed      %s: %s\n", d.ID, why)
-		}
-	}
+	printFailures(g, answer)
 	for _, item := range answer.Conflicts {
 		g.printf("conflict    %s: %s; the image's version is %s\n", item.Path, item.Detail, item.New)
 	}

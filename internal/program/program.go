@@ -26,6 +26,8 @@ type Command struct {
 	Stdin  io.Reader // nil: empty
 	Stdout io.Writer // nil: returned by Run
 	Stderr io.Writer // gets a copy of stderr; nil: only the tail is kept for the error
+
+	Grace time.Duration // from SIGTERM to SIGKILL; 0 means 10 s
 }
 
 // keepStderr is how much of a program's last words an error carries, in bytes.
@@ -66,7 +68,8 @@ var packages = map[string]string{
 }
 
 // Run runs c to its end and returns its stdout when c.Stdout is nil. When ctx
-// is done the program and its children are sent SIGTERM, then killed.
+// is done the program and its children are sent SIGTERM, then killed. So are
+// children that hold its output when it has ended.
 func Run(ctx context.Context, c Command) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, find(c.Args[0]), c.Args[1:]...)
 	cmd.Dir = c.Dir
@@ -75,6 +78,9 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
+	if c.Grace > 0 {
+		cmd.WaitDelay = c.Grace
+	}
 
 	var out bytes.Buffer
 	last := &tail{limit: keepStderr}
@@ -86,6 +92,9 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 		cmd.Stderr = io.MultiWriter(last, c.Stderr)
 	}
 	if err := cmd.Run(); err != nil {
+		if cmd.Process != nil && (ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay)) {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // mostly nobody is left
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -63,6 +63,9 @@ func (b *builder) addAgent(t *tree.Tree) error {
 			return err
 		}
 	}
+	if err := b.addHealth(t); err != nil {
+		return err
+	}
 	interval := fmt.Sprintf("[Timer]\nOnUnitActiveSec=%s\n", u.Interval)
 	return b.putFile(t, "/usr/lib/systemd/system/ashlar-update.timer.d/interval.conf", 0o644, []byte(interval))
 }
@@ -76,6 +79,7 @@ func (b *builder) agentUnits(t *tree.Tree) []string {
 	if b.o.Agent.Ashlar != "" {
 		// The timer too where the recipe names no repository: "ashlar switch" may.
 		list = append(list, "ashlar-booted.service", "ashlar-update.timer")
+		list = append(list, healthUnits...)
 	}
 	return list
 }

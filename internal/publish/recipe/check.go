@@ -19,6 +19,7 @@ var (
 	uriRE      = regexp.MustCompile(`^(https?|file|copy)://?[^\s\[\]"'<>]{1,1000}$`)
 	snapshotRE = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z$`)
 	intervalRE = regexp.MustCompile(`^[0-9]+ ?(s|sec|m|min|h|d|w)$`)
+	checkRE    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	repoRE     = regexp.MustCompile(`^[A-Za-z0-9.\[\]:-]{1,260}(/[a-z0-9._-]+)+$`)
 )
 
@@ -62,6 +63,7 @@ func (r *Recipe) check(src *source) error {
 			c.match(fmt.Sprintf("services.%s[%d]", list.name, i), unit, unitRE, "a unit name with its suffix, such as \"ssh.service\"")
 		}
 	}
+	r.Health.check(c)
 	for i, f := range r.Files {
 		f.check(c, fmt.Sprintf("files[%d]", i))
 	}
@@ -111,6 +113,26 @@ func (b *Base) check(c *checker) {
 		if len(r.Components) == 0 && !strings.HasSuffix(r.Suite, "/") {
 			c.failf(key, "a repository has components (unless its suite is a path that ends in /)")
 		}
+	}
+}
+
+func (h *Health) check(c *checker) {
+	for i, unit := range h.Units {
+		c.match(fmt.Sprintf("health.units[%d]", i), unit, unitRE, "a unit name with its suffix, such as \"ssh.service\"")
+		if unit == "" {
+			c.failf(fmt.Sprintf("health.units[%d]", i), "a unit has a name")
+		}
+	}
+	for i, file := range h.Checks {
+		if !checkRE.MatchString(path.Base(file)) {
+			c.failf(fmt.Sprintf("health.checks[%d]", i), "%q is not a file whose name is of letters, digits, '.', '_' and '-'", file)
+		}
+	}
+	if t := h.Timeout; t != nil && (*t < 1 || *t > 3600) {
+		c.failf("health.timeout", "a check may take 1 to 3600 seconds, not %d", *t)
+	}
+	if w := h.Watchdog; w != nil && *w != 0 && (*w < 10 || *w > 600) {
+		c.failf("health.watchdog", "the watchdog waits 10 to 600 seconds, or 0 for none, not %d", *w)
 	}
 }
 

@@ -93,6 +93,9 @@ func (r *Recipe) resolvePaths(dir string) {
 	join(&r.Base.Keys)
 	join(&r.Base.Path)
 	join(&r.Trust.Root)
+	for i := range r.Health.Checks {
+		join(&r.Health.Checks[i])
+	}
 	if rest, ok := strings.CutPrefix(r.Base.Image, "oci:"); ok && !filepath.IsAbs(rest) {
 		r.Base.Image = "oci:" + filepath.Join(dir, rest)
 	}

@@ -1,6 +1,9 @@
 package recipe
 
-import "slices"
+import (
+	"path/filepath"
+	"slices"
+)
 
 // merge puts other over r: single values replace, lists append. In the lists
 // whose entries have a name (files by path, users, groups) an entry of other
@@ -20,6 +23,7 @@ func (r *Recipe) merge(other *Recipe) {
 	over(&r.Update.Channel, other.Update.Channel)
 	over(&r.Update.Interval, other.Update.Interval)
 	over(&r.Trust.Root, other.Trust.Root)
+	r.Health.merge(&other.Health)
 
 	r.Services.Enabled = appendNew(r.Services.Enabled, other.Services.Enabled)
 	r.Services.Disabled = appendNew(r.Services.Disabled, other.Services.Disabled)
@@ -28,6 +32,17 @@ func (r *Recipe) merge(other *Recipe) {
 	r.Users = replaceNamed(r.Users, other.Users, func(u User) string { return u.Name })
 	r.Groups = replaceNamed(r.Groups, other.Groups, func(g Group) string { return g.Name })
 	r.Run = append(r.Run, other.Run...)
+}
+
+func (h *Health) merge(other *Health) {
+	if other.Units != nil {
+		// An empty list is a choice too: no unit is required.
+		h.Units = appendNew(append([]string{}, h.Units...), other.Units)
+	}
+	overPtr(&h.Network, other.Network)
+	h.Checks = replaceNamed(h.Checks, other.Checks, filepath.Base)
+	overPtr(&h.Timeout, other.Timeout)
+	overPtr(&h.Watchdog, other.Watchdog)
 }
 
 func (b *Base) merge(other *Base) {

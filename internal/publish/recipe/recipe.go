@@ -1,5 +1,10 @@
 package recipe
 
+import (
+	"slices"
+	"strings"
+)
+
 // Recipe is one recipe with everything it includes merged into it. Paths of
 // files on the publisher's machine are absolute (or relative to the caller's
 // directory, if Load was given a relative path); paths in the image are absolute.
@@ -14,6 +19,7 @@ type Recipe struct {
 	Boot     Boot     `toml:"boot"`
 	Update   Update   `toml:"update"`
 	Trust    Trust    `toml:"trust"`
+	Health   Health   `toml:"health"`
 	Services Services `toml:"services"`
 	Files    []File   `toml:"files"`
 	Users    []User   `toml:"users"`
@@ -94,6 +100,51 @@ type Trust struct {
 	Root string `toml:"root"`
 }
 
+// Health says when a system has come up right, and when one hangs. It is
+// written to /usr/lib/ashlar/health.toml and to systemd's configuration.
+type Health struct {
+	Units    []string `toml:"units"`    // that must not fail; default: the units in Services.Enabled
+	Network  *bool    `toml:"network"`  // there has to be a default route; default no
+	Checks   []string `toml:"checks"`   // executables for /usr/lib/ashlar/health.d
+	Timeout  *int     `toml:"timeout"`  // seconds that one check may take; default 60
+	Watchdog *int     `toml:"watchdog"` // seconds that systemd may hang; default 60, 0 is no watchdog
+}
+
+// rebootOnPanic makes a kernel that gives up restart after ten seconds, so that the
+// loader counts it as a boot that failed.
+const rebootOnPanic = "panic=10"
+
+// Defaults of Health, seconds.
+const (
+	DefaultHealthTimeout = 60
+	DefaultWatchdog      = 60
+)
+
+// RequiredUnits are the units that must not fail.
+func (r *Recipe) RequiredUnits() []string {
+	if r.Health.Units != nil {
+		return r.Health.Units
+	}
+	off := append(slices.Clone(r.Services.Disabled), r.Services.Masked...)
+	return slices.DeleteFunc(slices.Clone(r.Services.Enabled), func(unit string) bool { return slices.Contains(off, unit) })
+}
+
+// HealthTimeout is how many seconds one check may take.
+func (r *Recipe) HealthTimeout() int {
+	if r.Health.Timeout == nil {
+		return DefaultHealthTimeout
+	}
+	return *r.Health.Timeout
+}
+
+// Watchdog is how many seconds systemd may hang, 0 for ever.
+func (r *Recipe) Watchdog() int {
+	if r.Health.Watchdog == nil {
+		return DefaultWatchdog
+	}
+	return *r.Health.Watchdog
+}
+
 // Services lists systemd units to switch on or off, as systemctl would.
 type Services struct {
 	Enabled  []string `toml:"enabled"`
@@ -147,6 +198,9 @@ type Script struct {
 // then sees that something was added.
 func (r *Recipe) CommandLine() []string {
 	args := append([]string(nil), r.Kernel.Arguments...)
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "panic=") }) {
+		args = append(args, rebootOnPanic)
+	}
 	if r.RefusesForeign() {
 		args = append(args, "systemd.import_credentials=no", "--")
 	}

@@ -63,6 +63,13 @@ func TestOffendingLine(t *testing.T) {
 		{"[kernel]\narguments = [\"--\"]\n", `arguments = ["--"]`, `"--" is not one kernel argument`},
 		{"[boot]\nforeign = \"ask\"\n", `foreign = "ask"`, `"ask" is not one of`},
 		{"modules = \"none\"\n", `modules = "none"`, `"none" is not one of`},
+		{"[health]\nunits = [\"web\"]\n", `units = ["web"]`, "unit name with its suffix"},
+		{"[health]\nunits = [\"\"]\n", `units = [""]`, "a unit has a name"},
+		{"[health]\nchecks = [\n\"ok\",\n\"a b\"]\n", `"a b"]`, `"a b" is not a file whose name`},
+		{"[health]\ntimeout = 0\n", `timeout = 0`, "1 to 3600 seconds"},
+		{"[health]\nwatchdog = 5\n", `watchdog = 5`, "10 to 600 seconds"},
+		{"[health]\nnetwork = \"yes\"\n", `network = "yes"`, "cannot"},
+		{"[health]\ncheck = []\n", `check = []`, "unknown key"},
 	}
 	for _, tt := range tests {
 		_, err := parse("r.toml", []byte(tt.text))
@@ -133,7 +140,7 @@ uid = 901
 	if want := []string{"a1", "b1", "c1"}; !reflect.DeepEqual(r.Base.Packages, want) {
 		t.Errorf("packages %q, want %q", r.Base.Packages, want)
 	}
-	if want := []string{"quiet", "console=ttyS0", "systemd.import_credentials=no", "--"}; !reflect.DeepEqual(r.CommandLine(), want) {
+	if want := []string{"quiet", "console=ttyS0", "panic=10", "systemd.import_credentials=no", "--"}; !reflect.DeepEqual(r.CommandLine(), want) {
 		t.Errorf("command line %q, want %q", r.CommandLine(), want)
 	}
 	if len(r.Files) != 2 || *r.Files[1].Content != "mine" || r.Files[0].Source != filepath.Join(dir, "parts/x.conf") {
