@@ -29,7 +29,9 @@ func (b *boot) rearm() error {
 	if err := os.MkdirAll(esp, 0o700); err != nil {
 		return err
 	}
-	if err := mountFS("vfat", esp, 0, setting{"source", b.disk.esp}, setting{"codepage", "437"}, setting{"iocharset", "ascii"}); err != nil {
+	// dirsync, so that a cut in the middle of the rename leaves one of the names.
+	if err := mountFS("vfat", esp, 0, setting{"source", b.disk.esp}, setting{"dirsync", ""},
+		setting{"codepage", "437"}, setting{"iocharset", "ascii"}); err != nil {
 		return err
 	}
 	return errors.Join(rearmEntry(filepath.Join(esp, "EFI/Linux"), b.params.image.Short()), unmount(esp))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -218,6 +219,12 @@ func TestUnits(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(dir, "efi.mount"))
 	if err != nil || !strings.Contains(string(b), "What=/dev/disk/by-partuuid/"+espUUID+"\n") {
 		t.Errorf("efi.mount is %s (%v)", b, err)
+	}
+	// systemd names a device's unit by its path.
+	out, err := exec.Command("systemd-escape", "--path", "/dev/disk/by-partuuid/"+espUUID).Output()
+	check := "systemd-fsck@" + strings.TrimSpace(string(out)) + ".service\n"
+	if err != nil || !strings.Contains(string(b), "Wants="+check) || !strings.Contains(string(b), "After="+check) {
+		t.Errorf("efi.mount does not wait for %q (%v): %s", check, err, b)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "local-fs.target.wants/efi.automount")); err != nil {
 		t.Error(err)

@@ -4,20 +4,30 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // efiMount and efiAutomount show the ESP that this boot came from at /efi, and no
 // other; mounted when somebody looks, for FAT is safest while it is not mounted.
+//
+// Linux's vfat writes a name, what it leads to and the removal of another name
+// when it likes, but in their order with dirsync: a rename that is cut then leaves
+// the one name, the other, or both, and not neither. Of both, and of clusters that
+// no name leads to, fsck.vfat makes something that can be mounted and cleaned up;
+// writing to it as it is might not. Where the image has no fsck.vfat there is no
+// check (systemd-fsck@.service(8)), and where the check fails there is still a mount.
 const (
 	efiMount = `# Written by ashlar-init at every boot.
 [Unit]
 Description=EFI system partition that this boot came from
+Wants=systemd-fsck@dev-disk-by\x2dpartuuid-%[2]s.service
+After=systemd-fsck@dev-disk-by\x2dpartuuid-%[2]s.service
 
 [Mount]
-What=/dev/disk/by-partuuid/%s
+What=/dev/disk/by-partuuid/%[1]s
 Where=/efi
 Type=vfat
-Options=rw,umask=0077,nosuid,nodev,noexec
+Options=rw,umask=0077,nosuid,nodev,noexec,dirsync
 `
 	efiAutomount = `# Written by ashlar-init at every boot.
 [Unit]
@@ -46,7 +56,7 @@ func writeUnits(dir, esp string) error {
 		}
 	}
 	for name, text := range map[string]string{
-		"efi.mount":                   fmt.Sprintf(efiMount, esp),
+		"efi.mount":                   fmt.Sprintf(efiMount, esp, strings.ReplaceAll(esp, "-", `\x2d`)),
 		"efi.automount":               efiAutomount,
 		"sysroot.mount.d/ashlar.conf": sysrootMount,
 	} {
