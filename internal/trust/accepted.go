@@ -142,8 +142,9 @@ func loadGeneration(dir string) (*accepted, error) {
 	return kept, nil
 }
 
-// keep makes files the accepted ones, unless what is there by now is newer.
-func (c *Client) keep(files Files, n note) error {
+// keep makes files the accepted ones, unless what is there by now is newer. When
+// what is there was found to be damaged it is not asked.
+func (c *Client) keep(files Files, n note, damage error) error {
 	if c.Dir == "" {
 		return nil
 	}
@@ -161,7 +162,11 @@ func (c *Client) keep(files Files, n note) error {
 	if err != nil {
 		return fmt.Errorf("locking %q: %w", lock.Name(), err)
 	}
-	if there, err := c.load(); err == nil && there.newerThan(files) {
+	if there, err := c.load(); err != nil {
+		if err := os.RemoveAll(filepath.Join(c.Dir, currentName)); err != nil {
+			return err
+		}
+	} else if damage == nil && there.newerThan(files, n) {
 		return nil
 	}
 	dir, err := os.MkdirTemp(c.Dir, generationName)
@@ -175,10 +180,14 @@ func (c *Client) keep(files Files, n note) error {
 	return c.clean(filepath.Base(dir))
 }
 
-// newerThan compares two sets that were both verified.
-func (a *accepted) newerThan(files Files) bool {
+// newerThan compares two sets that were both verified. Numbers of timestamps
+// say something only under the same keys.
+func (a *accepted) newerThan(files Files, n note) bool {
 	if mine, theirs := (&accepted{files: files}).root(), a.root(); mine != theirs {
 		return theirs > mine
+	}
+	if a.Online != n.Online {
+		return false
 	}
 	version := func(files Files) int64 {
 		t, err := decodeTimestamp(files[FileName(RoleTimestamp, 0)])

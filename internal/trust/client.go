@@ -85,11 +85,14 @@ func (c *Client) refresh(ctx context.Context, src Source, clock func(*accepted) 
 	view.Damage = w.damage
 	now := c.time(&accepted{note: note{At: before.At}}) // not the time that a signature claims
 	name := FileName(RoleTimestamp, 0)
+	if view.now.IsZero() {
+		view.now = now // a publisher, who looks whatever the time
+	}
 	view.Unchanged = w.damage == nil && !w.newRoots && string(before.files[name]) == string(w.files[name])
 	if view.Unchanged && now.Sub(before.At) < noteEvery {
 		return view, nil
 	}
-	if err := c.keep(w.files, note{At: now, Online: onlineKeys(w.tuf.Root)}); err != nil {
+	if err := c.keep(w.files, note{At: now, Online: onlineKeys(w.tuf.Root)}, w.damage); err != nil {
 		return nil, err
 	}
 	return view, nil
@@ -110,5 +113,5 @@ func (c *Client) keepRoots(w *walk, before accepted) error {
 			files[name] = data
 		}
 	}
-	return c.keep(files, before.note)
+	return c.keep(files, before.note, w.damage)
 }

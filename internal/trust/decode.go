@@ -27,19 +27,18 @@ type (
 // checked here. The form is stricter than TUF's: what ashlar never writes is
 // refused, except fields that are not known, which are kept and signed.
 func decode[T metadata.Roles](role string, data []byte, check func(*T) error) (*metadata.Metadata[T], error) {
-	bad := func(err error) error { return untrusted("the %s of this repository is malformed: %v", role, err) }
 	if int64(len(data)) > limit(role) {
 		return nil, tooLong(role, limit(role))
 	}
 	if err := checkJSON(data); err != nil {
-		return nil, bad(err)
+		return nil, malformed(role, err)
 	}
 	meta, err := new(metadata.Metadata[T]).FromBytes(data)
 	if err != nil {
-		return nil, bad(err)
+		return nil, malformed(role, err)
 	}
 	if err := check(&meta.Signed); err != nil {
-		return nil, bad(err)
+		return nil, malformed(role, err)
 	}
 	return meta, nil
 }
@@ -137,8 +136,10 @@ func checkHead(spec string, version int64, expires time.Time) error {
 }
 
 // checkKeys wants ed25519 keys under their true ids. An id that is not the
-// digest of its key would let one key count as several.
+// digest of its key would let one key count as several; so would an unknown field
+// in a key, which changes the digest.
 func checkKeys(keys map[string]*metadata.Key) error {
+	seen := map[string]bool{}
 	for id, key := range keys {
 		if key.Type != metadata.KeyTypeEd25519 || key.Scheme != metadata.KeySchemeEd25519 {
 			return fmt.Errorf("key %.12q is of type %.20q, want %q", id, key.Type, metadata.KeyTypeEd25519)
@@ -149,6 +150,11 @@ func checkKeys(keys map[string]*metadata.Key) error {
 		}
 		if want, err := key.ID(); err != nil || want != id {
 			return fmt.Errorf("key %.12q is not the key that this id stands for", id)
+		}
+		if public := strings.ToLower(key.Value.PublicKey); seen[public] {
+			return errors.New("one key stands there under two ids")
+		} else {
+			seen[public] = true
 		}
 	}
 	return nil

@@ -15,15 +15,15 @@ func (w *walk) explain(role string, err error) error {
 	var version *metadata.ErrBadVersionNumber
 	switch {
 	case errors.Is(err, &metadata.ErrUnsignedMetadata{}):
-		return untrusted("the %s of this repository is not signed by the key that may sign it", role)
+		return untrusted("the %s of this repository %s not signed by the key that must", role, are(role))
 	case errors.As(err, &version) && role == RoleRoot:
 		return untrusted("a new root of this repository does not have the number that follows")
-	case errors.As(err, &version):
-		return rollback("the %s of this repository is older than what this machine accepted before: somebody shows it the past", role)
+	case errors.As(err, &version) && role == RoleSnapshot:
+		return rollback("the snapshot of this repository names older targets or channels than this machine accepted before: somebody shows it the past")
 	case errors.Is(err, &metadata.ErrRepository{}) && role == RoleSnapshot:
 		return rollback("the snapshot of this repository has lost a file that was there before")
 	}
-	return untrusted("the %s of this repository is malformed: %v", role, err)
+	return malformed(role, err)
 }
 
 // explainRoot counts, for a root that does not follow from the one before.
@@ -58,5 +58,21 @@ func (w *walk) explainTimestamp(next *timestampFile, err error) error {
 
 // mixed says that a file is genuine or not, but not the one that belongs here.
 func mixed(role, by string) error {
-	return untrusted("the %s of this repository is not the one that its %s names: parts of different states were put together", role, by)
+	one := "the one"
+	if are(role) == "are" {
+		one = "those"
+	}
+	return untrusted("the %s of this repository %s not %s that its %s names: parts of different states were put together", role, are(role), one, by)
+}
+
+func malformed(role string, err error) error {
+	return untrusted("the %s of this repository %s malformed: %v", role, are(role), err)
+}
+
+// are is the verb for the name of a role.
+func are(role string) string {
+	if role == RoleTargets || role == RoleChannels {
+		return "are"
+	}
+	return "is"
 }

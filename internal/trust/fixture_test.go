@@ -157,3 +157,21 @@ func (p *publisher) release(version string) Files {
 func (p *publisher) machine() *Client {
 	return &Client{Dir: filepath.Join(p.t.TempDir(), "trust"), Root: p.keys.oldestRoot(), Image: server, Now: at(p.now)}
 }
+
+// rotate makes and commits a new root.
+func (p *publisher) rotate(edit func(c *RootChange) error) {
+	p.t.Helper()
+	c, err := p.keys.ChangeRoot(RootOptions{Now: at(p.now)})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := edit(c); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := c.Sign(ctx); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := c.Commit(); err != nil {
+		p.t.Fatal(err)
+	}
+}

@@ -107,6 +107,11 @@ func (k *Keyring) readRoots() error {
 		return fmt.Errorf("the roots in %q: %w", k.dir, err)
 	}
 	k.root = w.tuf.Root
+	for v := range k.roots {
+		if v > k.root.Signed.Version {
+			return fmt.Errorf("%q holds root %d, and not root %d that comes before it", k.dir, v, k.root.Signed.Version+1)
+		}
+	}
 	return nil
 }
 

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // checkJSON wants one JSON object without what JSON readers understand in
-// different ways: a name twice in an object (also in other letter case, which
-// Go takes for the same), null, nesting without end, something after the end.
+// different ways: a name twice in an object (also in other letter case, which Go
+// takes for the same field), null, nesting without end, something after the end.
 //
 // A null where an object belongs would also be a nil pointer in go-tuf, so this
 // comes before any of its code sees a byte.
@@ -41,11 +42,17 @@ func checkObject(dec *json.Decoder, depth int) error {
 		if !ok {
 			return fmt.Errorf("%v is not a name", t)
 		}
-		if fold := strings.ToLower(name); seen[fold] {
-			return fmt.Errorf("%.80q stands twice in one object", name)
-		} else {
-			seen[fold] = true
+		if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+			return fmt.Errorf("the name %.80q is not plain ASCII", name)
 		}
+		key := name
+		if !strings.Contains(name, "/") { // the names of targets are no fields
+			key = strings.ToLower(name)
+		}
+		if seen[key] {
+			return fmt.Errorf("%.80q stands twice in one object", name)
+		}
+		seen[key] = true
 		if err := checkValue(dec, depth); err != nil {
 			return err
 		}
