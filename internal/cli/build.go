@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/publish"
@@ -34,7 +33,8 @@ type buildOptions struct {
 	cache      string
 	init       string
 	agent      string
-	key, cert  string
+	keys       string // for Secure Boot
+	passphrase passphraseOptions
 }
 
 // buildAnswer is what `ashlar build --json` prints.
@@ -62,9 +62,13 @@ the object pack, the list of software and the release document.
 The packages, hashes and ids that were used are written to a lock beside the
 recipe. While that lock is there and fits the recipe, the build uses exactly
 what it names, and gives the same image digest every time; --update-lock
-resolves anew and keeps the ids of users and groups.`,
+resolves anew and keeps the ids of users and groups.
+
+With --secureboot-keys the boot file and the loader are signed, for machines whose
+firmware knows the keys ("ashlar secureboot"). A signature is the same every time.`,
 		Example: `  ashlar build recipes/server.toml -o out/
-  ashlar build recipes/server.toml -o out/ --update-lock --set-version 1.1.0`,
+  ashlar build recipes/server.toml -o out/ --update-lock --set-version 1.1.0
+  ashlar build recipes/server.toml -o out/ --secureboot-keys keys/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.recipe = args[0]
@@ -81,9 +85,9 @@ resolves anew and keeps the ids of users and groups.`,
 	flags.StringVar(&o.cache, "cache", "", "keep packages in this `DIR` (default: the user's cache directory)")
 	flags.StringVar(&o.agent, "agent", "", "`FILE` that becomes /usr/bin/ashlar (default: this program)")
 	flags.StringVar(&o.init, "init", "", "`FILE` that becomes /init (default: ashlar-init beside this program)")
-	flags.StringVar(&o.key, "secureboot-key", "", "sign the boot file with this PEM `FILE`")
-	flags.StringVar(&o.cert, "secureboot-cert", "", "certificate of that key, a PEM `FILE`")
-	c.MarkFlagsRequiredTogether("secureboot-key", "secureboot-cert")
+	flags.StringVar(&o.keys, "secureboot-keys", "", "sign the boot file and the loader with the db key of this `DIR`")
+	o.passphrase.register(flags)
+	c.MarkFlagDirname("secureboot-keys")
 	c.ValidArgsFunction = completeFiles("toml")
 	return c
 }
@@ -121,8 +125,10 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 	if options.Ashlar, options.Init, err = o.programs(); err != nil {
 		return err
 	}
-	if options.Signer, err = o.signer(); err != nil {
-		return err
+	if o.keys != "" {
+		if options.Signer, err = secureBootSigner(o.keys, o.passphrase); err != nil {
+			return err
+		}
 	}
 	if options.Lock, options.Previous, err = o.readLock(r); err != nil {
 		return err
@@ -181,25 +187,6 @@ func (o *buildOptions) programs() (agent, init string, err error) {
 		return "", "", &hintError{fmt.Errorf("the ashlar of the new system: %w", err), "name it with --agent"}
 	}
 	return agent, init, nil
-}
-
-func (o *buildOptions) signer() (*authenticode.Signer, error) {
-	if o.key == "" {
-		return nil, nil
-	}
-	cert, err := os.ReadFile(o.cert)
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(o.key)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := authenticode.NewSigner(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("signing with %q and %q: %w", o.key, o.cert, err)
-	}
-	return signer, nil
 }
 
 // readLock returns the lock to build from, or nil and the lock whose ids the

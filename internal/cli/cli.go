@@ -192,7 +192,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 func verbs() []func(*globals) *cobra.Command {
 	return []func(*globals) *cobra.Command{
 		newRecipeCommand, newBuildCommand, newInspectCommand, newDiffCommand,
-		newServeCommand, newPublishCommand, newDiskCommand,
+		newServeCommand, newPublishCommand, newDiskCommand, newSecureBootCommand,
 		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
 		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
 		newHealthCommand, newHistoryCommand,

@@ -24,6 +24,8 @@ type diskOptions struct {
 	format, seed  string
 	repository    string
 	channel       string
+	enroll        string // directory with Secure Boot keys
+	enrollMode    string
 }
 
 // diskAnswer is what --json prints.
@@ -36,8 +38,9 @@ type diskAnswer struct {
 	Image      verity.Digest `json:"image"`
 	Repository string        `json:"repository,omitempty"` // where the machine looks for updates
 	Channel    string        `json:"channel,omitempty"`
-	Size       int64         `json:"size"` // bytes of the file
-	Used       int64         `json:"used"` // bytes it takes
+	Enrolls    []string      `json:"enrolls,omitempty"` // subjects of the certificates that the first start enrols
+	Size       int64         `json:"size"`              // bytes of the file
+	Used       int64         `json:"used"`              // bytes it takes
 }
 
 func newDiskCommand(g *globals) *cobra.Command {
@@ -58,11 +61,17 @@ The machine looks for updates at --repository, by default the registry that
 RELEASE names, or where the image's recipe says; otherwise "ashlar switch" tells
 it later.
 
+With --enroll the first start gives the firmware, where that is in setup mode, the
+Secure Boot keys of DIR: by itself in a virtual machine, from the loader's menu on
+hardware, and there too, after a countdown, with --enroll-mode force. A release
+whose boot file and loader these keys did not sign is refused.
+
 One release gives the same bytes every time. The disks' ids are then the same
 too: where two such disks meet in one machine, give one of them a --seed.`,
 		Example: `  ashlar disk out/ -o server.raw
   ashlar disk out/:1.2.0 -o server.qcow2 --size 32G --repository registry.example/acme/server
-  ashlar disk registry.example/acme/server:stable -o server.raw`,
+  ashlar disk registry.example/acme/server:stable -o server.raw
+  ashlar disk out/ -o server.raw --enroll keys/`,
 		Args: cobra.ExactArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
@@ -83,7 +92,11 @@ too: where two such disks meet in one machine, give one of them a --seed.`,
 	flags.StringVar(&opts.seed, "seed", "", "derive the disk's ids from `TEXT` too")
 	flags.StringVar(&opts.repository, "repository", "", "`HOST/PATH` where the machine looks for updates")
 	flags.StringVar(&opts.channel, "channel", "", "`NAME` of the channel it follows (default: RELEASE's, or stable)")
+	flags.StringVar(&opts.enroll, "enroll", "", "Secure Boot keys of `DIR` for the firmware of the machine")
+	flags.StringVar(&opts.enrollMode, "enroll-mode", enrollIfSafe, "`HOW` the loader enrols them: if-safe or force")
 	c.MarkFlagRequired("output")
+	c.MarkFlagDirname("enroll")
+	c.RegisterFlagCompletionFunc("enroll-mode", cobra.FixedCompletions([]string{enrollIfSafe, enrollForce}, cobra.ShellCompDirectiveNoFileComp))
 	c.MarkFlagFilename("output", "raw", "qcow2", "img")
 	c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{diskimage.Raw, diskimage.QCOW2}, cobra.ShellCompDirectiveNoFileComp))
 	c.RegisterFlagCompletionFunc("channel", cobra.FixedCompletions([]string{"stable", "testing"}, cobra.ShellCompDirectiveNoFileComp))
@@ -105,6 +118,9 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 			o.Format = diskimage.QCOW2
 		}
 	}
+	if o.Enroll, err = opts.enrollment(); err != nil {
+		return err
+	}
 	repo, tag, err := openRepository(opts.release)
 	if err != nil {
 		return err
@@ -120,6 +136,19 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 		return err
 	}
 	return g.printDisk(opts.output, rel, o)
+}
+
+// enrollment is what the first start gives the firmware.
+func (opts diskOptions) enrollment() (e diskimage.Enroll, err error) {
+	if err := checkEnrollMode("enroll-mode", opts.enrollMode); err != nil {
+		return e, err
+	}
+	if opts.enroll == "" {
+		return e, nil
+	}
+	e.How = opts.enrollMode
+	e.Keys, err = readEnrolment(opts.enroll)
+	return e, err
 }
 
 // origin is where the machine will look for updates.
@@ -167,7 +196,7 @@ func (g *globals) printDisk(path string, rel *registry.Release, o diskimage.Opti
 	a := diskAnswer{
 		Path: path, Format: o.Format, Release: rel.DocumentDigest, Name: rel.Document.Name, Version: rel.Document.Version,
 		Image: rel.Document.Root().Digest, Repository: o.Origin.Repository, Channel: o.Origin.Channel,
-		Size: info.Size(), Used: info.Sys().(*syscall.Stat_t).Blocks * 512,
+		Enrolls: enrolls(o.Enroll), Size: info.Size(), Used: info.Sys().(*syscall.Stat_t).Blocks * 512,
 	}
 	if g.json {
 		return g.printJSON(a)
@@ -179,7 +208,17 @@ func (g *globals) printDisk(path string, rel *registry.Release, o diskimage.Opti
 	} else {
 		g.printf("  updates  from %s:%s\n", a.Repository, a.Channel)
 	}
+	for _, subject := range a.Enrolls {
+		g.printf("  enrolls  %s\n", subject)
+	}
 	return nil
+}
+
+func enrolls(e diskimage.Enroll) []string {
+	if e.Keys == nil {
+		return nil
+	}
+	return subjects(e.Keys.DB)
 }
 
 // parseSize reads a number of bytes with K, M, G or T for the powers of 1024.

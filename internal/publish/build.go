@@ -31,7 +31,7 @@ type Options struct {
 	WorkDir  string               // must exist; the caller removes it
 	Ashlar   string               // program that becomes /usr/bin/ashlar
 	Init     string               // program that becomes /init
-	Signer   *authenticode.Signer // signs the boot file for Secure Boot; may be nil
+	Signer   *authenticode.Signer // signs the boot file and the loader for Secure Boot; may be nil
 	Registry registry.Options     // how the registry of a base image is reached
 	Progress progress.Reporter
 }
@@ -78,10 +78,14 @@ func (b *build) ukiPath() string    { return filepath.Join(b.WorkDir, "boot.efi"
 func (b *build) packPath() string   { return filepath.Join(b.WorkDir, "layer.tar.zst") }
 
 func (b *build) compose(ctx context.Context) (err error) {
+	var loader func([]byte) ([]byte, error)
+	if b.Signer != nil {
+		loader = b.Signer.SignFile
+	}
 	b.tree, err = compose.Compose(ctx, compose.Options{
 		Recipe: b.Recipe, Lock: b.Lock, Previous: b.Previous, Epoch: b.Epoch,
 		CacheDir: b.CacheDir, WorkDir: b.WorkDir,
-		Agent: compose.Agent{Ashlar: b.Ashlar}, Registry: b.Registry, Progress: b.Progress,
+		Agent: compose.Agent{Ashlar: b.Ashlar}, Loader: loader, Registry: b.Registry, Progress: b.Progress,
 	})
 	if err != nil {
 		return err

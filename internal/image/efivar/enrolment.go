@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+
+	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 )
 
 // Enrolment is the three updates that give a firmware a publisher's keys.
@@ -88,4 +90,31 @@ func Certificates(entries []Entry) (certs []*x509.Certificate, err error) {
 		certs = append(certs, cert)
 	}
 	return certs, err
+}
+
+// Starts returns why firmware with these keys and no others would not start a
+// program of size bytes: no certificate of db is behind a signature of it.
+func (e *Enrolment) Starts(program io.ReaderAt, size int64) error {
+	image, err := authenticode.Read(program, size)
+	if err != nil {
+		return err
+	}
+	certs, err := Certificates(e.DB.Entries)
+	if err != nil {
+		return err
+	}
+	err = errors.New("it is not signed")
+	for i := range image.Signatures {
+		s := &image.Signatures[i]
+		if err = s.Err; err != nil {
+			continue
+		}
+		for _, cert := range certs {
+			if s.LeadsTo(cert) {
+				return nil
+			}
+		}
+		err = fmt.Errorf("it is signed by %q, which db does not hold", s.Signer.Subject)
+	}
+	return err
 }

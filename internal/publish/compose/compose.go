@@ -24,8 +24,9 @@ type Options struct {
 	CacheDir string       // packages are kept here between builds
 	WorkDir  string       // objects are spooled here; the caller removes it
 	Agent    Agent
-	Registry registry.Options  // how the registry of a base image is reached
-	Progress progress.Reporter // nil: nobody is told
+	Loader   func(program []byte) ([]byte, error) // signs systemd-boot; nil: it stays as it is
+	Registry registry.Options                     // how the registry of a base image is reached
+	Progress progress.Reporter                    // nil: nobody is told
 }
 
 // Agent names the programs that are installed into the image; an empty path
@@ -171,6 +172,7 @@ func (b *builder) shape(t *tree.Tree) error {
 		{"setting accounts", b.setAccounts},
 		{"adding files", b.addFiles},
 		{"installing the agent", b.addAgent},
+		{"signing the loader", b.signLoader},
 		{"switching services", b.setServices},
 		{"naming the system", b.nameSystem},
 		{"unpacking documentation", b.uncompressDocs},

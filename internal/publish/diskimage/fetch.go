@@ -16,8 +16,11 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-// loaderPath is where the image keeps systemd-boot.
-const loaderPath = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+// Where the image keeps systemd-boot, and a signed one that is taken instead.
+const (
+	loaderPath       = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+	signedLoaderPath = loaderPath + ".signed"
+)
 
 // maxLoader limits the loader in memory, in bytes; Debian's has 120 KB.
 const maxLoader = 16 << 20
@@ -159,15 +162,19 @@ func putObject(path string, obj tree.Object, r io.Reader) (err error) {
 	return nil
 }
 
-// readLoader returns systemd-boot, which the image brings along.
+// readLoader returns systemd-boot, which the image brings along: the signed
+// one where there is one, which starts with and without Secure Boot.
 func readLoader(t *tree.Tree, objects string) ([]byte, error) {
-	n := t.Lookup(loaderPath)
+	n := t.Lookup(signedLoaderPath)
+	if n == nil {
+		n = t.Lookup(loaderPath)
+	}
 	if n == nil || n.Inode().Mode&tree.TypeMask != tree.TypeRegular {
 		return nil, fmt.Errorf("the image has no %q, so it cannot boot by itself: its recipe needs the package systemd-boot-efi", loaderPath)
 	}
 	n = n.Inode()
 	if n.Size > maxLoader || n.Digest.IsZero() {
-		return nil, fmt.Errorf("%q in the image has %d bytes, which no loader has", loaderPath, n.Size)
+		return nil, fmt.Errorf("the loader in the image, %q, has %d bytes, which no loader has", n.Name, n.Size)
 	}
 	return os.ReadFile(filepath.Join(objects, objectName(n.Digest)))
 }

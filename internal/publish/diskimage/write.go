@@ -52,6 +52,7 @@ type Options struct {
 	Format   string // Raw or QCOW2; "": Raw
 	Seed     string // changes all ids of the disk
 	Origin   Origin // where the machine looks for updates
+	Enroll   Enroll // Secure Boot keys for the machine's firmware
 	Progress progress.Reporter
 }
 
@@ -60,6 +61,7 @@ type job struct {
 	content  Content
 	layout   layout
 	id       identity
+	enroll   Enroll
 	objects  []string // names below ObjectDir, sorted
 	epoch    time.Time
 	work     string // holds links to everything that programs are given
@@ -122,11 +124,14 @@ func newJob(c Content, o Options) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the image: %w", err)
 	}
+	if err := o.Enroll.check(&c); err != nil {
+		return nil, err
+	}
 	l, err := planLayout(c, o, uki.Size(), erofs.Size())
 	if err != nil {
 		return nil, err
 	}
-	j := &job{content: c, layout: l, id: identity{c.Release.Root().Digest, o.Seed}, epoch: epoch, progress: o.Progress}
+	j := &job{content: c, layout: l, id: identity{c.Release.Root().Digest, o.Seed}, epoch: epoch, enroll: o.Enroll, progress: o.Progress}
 	if j.progress == nil {
 		j.progress = progress.None
 	}
