@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ashlar-os/ashlar/internal/machine/update"
 	"github.com/ashlar-os/ashlar/internal/progress"
 )
 
@@ -27,6 +28,9 @@ const (
 	exitDamaged     = 3   // verify found something wrong
 	exitDiffers     = 4   // diff found differences
 	exitBusy        = 5   // another ashlar holds the lock
+	exitUnreachable = 6   // the repository could not be asked
+	exitStale       = 7   // its signatures are past their time
+	exitUntrusted   = 8   // it is not signed as it must be, or shows the past
 	exitInterrupted = 130 // Ctrl-C
 )
 
@@ -96,8 +100,21 @@ func run(ctx context.Context, args []string, g *globals) int {
 		return coded.code
 	default:
 		g.printError(err)
-		return exitError
+		return exitCodeOf(err)
 	}
+}
+
+// exitCodeOf tells apart what can be wrong with a repository; the rest is exitError.
+func exitCodeOf(err error) int {
+	switch update.VerdictOn(err) {
+	case update.Unreachable:
+		return exitUnreachable
+	case update.Stale:
+		return exitStale
+	case update.Untrusted:
+		return exitUntrusted
+	}
+	return exitError
 }
 
 // printError writes one sentence, and what helps where that is known.
@@ -129,7 +146,9 @@ func newRootCommand(g *globals) *cobra.Command {
 registry, and updates machines to it atomically, with the way back kept.
 
 Exit codes: 0 done; 1 failed, nothing half-done; 2 wrong usage; 3 verify found
-damage; 4 diff found differences; 5 another ashlar is at work; 130 interrupted.`,
+damage; 4 diff found differences; 5 another ashlar is at work; 6 the repository
+cannot be reached; 7 its signatures are past their time; 8 it cannot be trusted;
+130 interrupted.`,
 		Example: `  ashlar build recipes/server.toml -o out/
   ashlar publish out/ registry.example/acme/server --channel stable
   ashlar update --reboot`,

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
+	"github.com/ashlar-os/ashlar/internal/machine/secureboot"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
@@ -63,20 +65,58 @@ func openMachine() (*update.Machine, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &update.Machine{Store: st, ESP: partition, Running: running}, nil
+	keys, err := readRoot(filepath.Join(root, update.RootPath))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return &update.Machine{Store: st, ESP: partition, Firmware: secureboot.Read(root), Running: running, Root: keys}, nil
+}
+
+// readRoot reads a publisher's root.json.
+func readRoot(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, update.MaxRoot+1))
+	if err == nil && len(b) > update.MaxRoot {
+		err = fmt.Errorf("%q is larger than %d bytes", path, update.MaxRoot)
+	}
+	return b, err
+}
+
+// openToCheck opens the computer to look, and to remember what was seen of a
+// repository, which needs no lock.
+func openToCheck() (*update.Machine, error) {
+	if err := makeWritable(); err != nil {
+		return nil, err
+	}
+	return openMachine()
+}
+
+// makeWritable lets this process write to the store: root on a machine.
+func makeWritable() error {
+	if machineRoot() != "/" {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		if _, err := openMachine(); err != nil {
+			return err // says which of the two it is
+		}
+		return errNotRoot
+	}
+	if err := sysroot.EnsureWritable(sysrootDir); err != nil {
+		return &notAshlarError{err}
+	}
+	return nil
 }
 
 // lockMachine opens the computer to change it: only root may, and only one at
 // a time. The caller must call unlock.
 func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
-	if machineRoot() == "/" {
-		if os.Geteuid() != 0 {
-			_, err := openMachine() // says which of the two it is
-			return nil, nil, err
-		}
-		if err := sysroot.EnsureWritable(sysrootDir); err != nil {
-			return nil, nil, &notAshlarError{err}
-		}
+	if err := makeWritable(); err != nil {
+		return nil, nil, err
 	}
 	if m, err = openMachine(); err != nil {
 		return nil, nil, err

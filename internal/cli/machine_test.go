@@ -12,6 +12,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
+	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 // fakeMachine is a site and a computer on whose disk the machine's verbs run.
@@ -34,6 +35,16 @@ func newFakeMachine(t *testing.T) (*fakeMachine, *updatetest.Release) {
 func (f *fakeMachine) publish(version string) *updatetest.Release {
 	f.t.Helper()
 	return f.site.Publish(updatetest.Spec{Name: "server", Version: version})
+}
+
+// artifact is a release as the site holds it.
+func (f *fakeMachine) artifact(version string) *registry.Release {
+	f.t.Helper()
+	rel, err := f.site.Layout().ReadRelease(context.Background(), version)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return rel
 }
 
 // run runs a verb on the machine.

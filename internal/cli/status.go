@@ -25,7 +25,8 @@ type statusAnswer struct {
 	Schema      int                `json:"schema"`
 	Running     string             `json:"running"` // image digest, or ""
 	Sealed      bool               `json:"sealed"`  // the kernel checks every object of the root
-	Signed      bool               `json:"signed"`  // false: releases are not signed yet
+	Signed      bool               `json:"signed"`  // what runs is a release that its publisher signed
+	Recall      *update.Recall     `json:"recall,omitempty"`
 	Next        statusNext         `json:"next"`
 	Kept        bool               `json:"kept"`        // what runs is not good, and kept because nothing here gets further
 	Deployments []statusDeployment `json:"deployments"` // newest version first
@@ -54,6 +55,8 @@ type statusDeployment struct {
 	TriesLeft int           `json:"tries_left"` // -1: not counted, for it proved good or has no boot file
 	Pinned    bool          `json:"pinned"`
 	Failure   string        `json:"failure"` // why its last boot failed, where that is known
+
+	Signatures *signatureAnswer `json:"signatures,omitempty"` // none where only a memory of it is here
 }
 
 func newStatusCommand(g *globals) *cobra.Command {
@@ -100,11 +103,18 @@ func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	if !m.Running.IsZero() {
 		answer.Running = m.Running.String()
 	}
+	answer.Recall = m.Recalled(s)
+	vouches := m.Vouches(s)
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
 		row := statusDeployment{
 			ID: d.ID(), Name: d.Name, Version: d.Version, Image: d.Image, Release: d.Release,
 			Origin: d.Origin, Roles: d.Roles, Pinned: d.Pinned, TriesLeft: -1, Failure: d.Failure, LastFailure: d.Fault,
+		}
+		if v, ok := vouches[d]; ok {
+			signatures := describeVouch(v)
+			row.Signatures = &signatures
+			answer.Signed = answer.Signed || d.Is(update.Running) && v.Belief == update.Verified
 		}
 		if row.Roles == nil {
 			row.Roles = []update.Role{}
@@ -182,7 +192,7 @@ func printStatus(g *globals, answer statusAnswer) {
 		sealed = "NOT SEALED: the root is not the image's"
 	}
 	g.printf("\nroot        %s\n", sealed)
-	g.printf("signatures  releases are not signed: this machine follows the digest its channel names\n")
+	printSignatures(g, answer)
 	answer.Boot.print(g)
 	if answer.Next.ID == "" {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 	"github.com/ashlar-os/ashlar/internal/program"
@@ -20,7 +21,7 @@ type updateOptions struct {
 	dryRun bool
 	retry  bool
 	reboot bool
-	follow bool // also where there is nothing to stage; switch sets it
+	to     string // a version; "": what the channel names
 }
 
 // updateAnswer is what `ashlar update --json` and `ashlar switch --json` print.
@@ -30,6 +31,8 @@ type updateAnswer struct {
 	Release string            `json:"release"`
 	Verdict update.Verdict    `json:"verdict"`
 	Reason  string            `json:"reason,omitempty"`
+	Recall  *update.Recall    `json:"recall,omitempty"`   // what runs was withdrawn
+	Taken   string            `json:"unstaged,omitempty"` // was staged, is withdrawn, and does not boot next any more
 	Staged  bool              `json:"staged"`
 	Plan    *update.StagePlan `json:"plan,omitempty"`
 	Etc     *etcPreview       `json:"etc,omitempty"`
@@ -48,10 +51,15 @@ func newUpdateCommand(g *globals) *cobra.Command {
 than what runs, fetch what is missing and make it the next to boot. The running
 system is not touched; until the next boot everything stays as it is.
 
+Only what the publisher signed is taken: the keys came with the image, and they
+follow the publisher's. Exit code 6 says that the repository cannot be reached,
+7 that its signatures are past their time, 8 that it cannot be trusted.
+
 What was staged before and has not booted yet is superseded. A release that did
 not come up here, or that the machine was rolled back from, is not staged again
-unless --retry says so. A machine that follows no repository has nothing to do.`,
-		Example: "  ashlar update --check\n  ashlar update --reboot",
+unless --retry says so. A release that was withdrawn is never staged, and an
+older one only with --to. A machine that follows no repository has nothing to do.`,
+		Example: "  ashlar update --check\n  ashlar update --reboot\n  ashlar update --to 1.4.0",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runUpdate(c.Context(), o, g) },
 	}
@@ -59,12 +67,14 @@ unless --retry says so. A machine that follows no repository has nothing to do.`
 	flags.BoolVar(&o.check, "check", false, "only say whether there is something new")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be fetched, and stop")
 	flags.BoolVar(&o.retry, "retry", false, "stage the release even if it failed or was gone back from")
+	flags.StringVar(&o.to, "to", "", "stage the release `VERSION`, newer or older, and not what the channel names")
 	flags.BoolVar(&o.reboot, "reboot", false, "restart into the release when it is staged")
 	return c
 }
 
 type switchOptions struct {
 	repository string
+	root       string // a file
 	updateOptions
 }
 
@@ -79,9 +89,13 @@ another one. The deployment that is staged looks for its updates there; going
 back also goes back to the old repository. Where the release is on this machine
 already, it only follows the other repository from now on.
 
+The other repository must be signed with the keys that this machine believes
+already. One of another publisher needs their root.json: --root FILE, which must
+have come to you by a way that you trust.
+
 CHANNEL is "stable" where none is given. http:// before REPOSITORY is for a host
 that speaks plain HTTP.`,
-		Example: "  ashlar switch registry.example/acme/server:testing\n  ashlar switch registry.example/acme/desktop --reboot",
+		Example: "  ashlar switch registry.example/acme/server:testing\n  ashlar switch registry.example/acme/desktop --reboot\n  ashlar switch registry.example/others/server --root others-root.json",
 		Args:    cobra.ExactArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -92,13 +106,19 @@ that speaks plain HTTP.`,
 		},
 	}
 	flags := c.Flags()
+	flags.StringVar(&o.root, "root", "", "believe the keys of `FILE`, another publisher's root.json")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be fetched, and stop")
 	flags.BoolVar(&o.reboot, "reboot", false, "restart into the release when it is staged")
 	return c
 }
 
 func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
-	m, err := openMachine()
+	if o.to != "" {
+		if err := release.CheckVersion(o.to); err != nil {
+			return &codeError{exitUsage, err}
+		}
+	}
+	m, err := openToCheck()
 	if err != nil {
 		return err
 	}
@@ -111,15 +131,19 @@ func runUpdate(ctx context.Context, o updateOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	if o.check {
-		finding, err := check(ctx, m, origin)
-		if err != nil {
-			return err
-		}
-		return printUpdate(g, describeFinding(finding))
-	}
-	return stage(ctx, "update", origin, o, g, func(v update.Verdict) bool {
-		return v == update.Available || o.retry && (v == update.HasFailed || v == update.WasBack)
+	return follow(ctx, m, g, o, following{
+		verb: "update", Wanted: update.Wanted{Origin: origin, Version: o.to},
+		wants: func(v update.Verdict) bool {
+			switch v {
+			case update.Available:
+				return true
+			case update.HasFailed, update.WasBack:
+				return o.retry
+			case update.TooOld, update.TooFar:
+				return o.to != ""
+			}
+			return false
+		},
 	})
 }
 
@@ -136,9 +160,21 @@ func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
 	if origin.Repository, err = fixedRepository(origin.Repository); err != nil {
 		return err
 	}
-	o.follow = true
-	return stage(ctx, "switch", origin, o.updateOptions, g, func(v update.Verdict) bool {
-		return v != update.Current && v != update.Waiting
+	w := update.Wanted{Origin: origin, Switch: true}
+	if o.root != "" {
+		if w.Root, err = readRoot(o.root); err != nil {
+			return err
+		}
+	}
+	m, err := openToCheck()
+	if err != nil {
+		return err
+	}
+	return follow(ctx, m, g, o.updateOptions, following{
+		verb: "switch", Wanted: w,
+		wants: func(v update.Verdict) bool {
+			return v != update.Current && v != update.Waiting && v != update.Withdrawn
+		},
 	})
 }
 
@@ -184,40 +220,74 @@ func originOf(m *update.Machine) (store.Origin, error) {
 	return leading.Origin, nil
 }
 
-func check(ctx context.Context, m *update.Machine, origin store.Origin) (*update.Finding, error) {
-	repo, _, err := openRepository(origin.Repository)
-	if err != nil {
-		return nil, err
-	}
-	return m.Check(ctx, repo, origin.Channel)
+// following is what a verb asks of a repository, and what it does with the answer.
+type following struct {
+	verb string
+	update.Wanted
+	wants func(update.Verdict) bool // stages what is so
 }
 
-// stage checks the channel under the lock and stages what wanted accepts.
-func stage(ctx context.Context, verb string, origin store.Origin, o updateOptions, g *globals, wanted func(update.Verdict) bool) error {
-	m, unlock, err := lockMachine(verb)
+// follow looks at the repository and stages what is wanted. Looking takes no lock,
+// so that a check that finds nothing stands in nobody's way.
+func follow(ctx context.Context, m *update.Machine, g *globals, o updateOptions, f following) error {
+	repo, _, err := openRepository(f.Repository)
+	if err != nil {
+		return err
+	}
+	finding, err := m.Check(ctx, repo, f.Wanted)
+	if err != nil {
+		return g.failedCheck(err)
+	}
+	keepsOnlyFollowing := f.Switch && !o.dryRun && (finding.Verdict == update.Current || finding.Verdict == update.Waiting)
+	if o.check || !f.wants(finding.Verdict) && !keepsOnlyFollowing && finding.Unwanted == nil {
+		if !o.check && !o.dryRun && m.Untidy() {
+			if _, unlock, err := lockMachine(f.verb); err == nil { // or who is at work will
+				unlock()
+			}
+		}
+		return nothingStaged(ctx, g, o, finding)
+	}
+	return stage(ctx, g, o, f, finding)
+}
+
+// failedCheck tells apart why nothing could be learnt: in the answer, for
+// programs, and by the exit code.
+func (g *globals) failedCheck(err error) error {
+	if verdict := update.VerdictOn(err); g.json && verdict != "" {
+		if err := printUpdate(g, updateAnswer{Verdict: verdict, Reason: err.Error()}); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// stage stages the finding, or only follows where it was found, under the lock.
+func stage(ctx context.Context, g *globals, o updateOptions, f following, finding *update.Finding) error {
+	m, unlock, err := lockMachine(f.verb)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	finding, err := check(ctx, m, origin)
-	if err != nil {
-		return err
+	if !o.dryRun && finding.Unwanted != nil {
+		if err := m.Unstage(finding); err != nil {
+			return err
+		}
 	}
-	answer := describeFinding(finding)
-	if !wanted(finding.Verdict) {
-		if o.follow && !o.dryRun {
-			if err := m.Follow(finding.Release.Document.Root().Digest, origin); err != nil {
+	// The machine may have changed while nobody held the lock.
+	if err := m.Judge(ctx, finding); err != nil {
+		return g.failedCheck(err)
+	}
+	if !f.wants(finding.Verdict) {
+		if f.Switch && !o.dryRun && finding.Verdict != update.Withdrawn {
+			if err := m.Follow(finding); err != nil {
 				return err
 			}
-			answer.Reason += fmt.Sprintf("; it follows %s:%s", origin.Repository, origin.Channel)
+			finding.Reason += fmt.Sprintf("; it follows %s:%s", finding.Origin.Repository, finding.Origin.Channel)
 		}
-		err := printUpdate(g, answer)
-		if err == nil && finding.Verdict == update.Waiting && o.reboot && !o.dryRun {
-			return reboot(ctx) // it was staged earlier, as by the timer
-		}
-		return err
+		return nothingStaged(ctx, g, o, finding)
 	}
-	plan, err := m.PlanStage(ctx, finding.Release, origin, g.progress)
+	answer := describeFinding(finding)
+	plan, err := m.PlanStage(ctx, finding, g.progress)
 	if err != nil {
 		return err
 	}
@@ -242,6 +312,15 @@ func stage(ctx context.Context, verb string, origin store.Origin, o updateOption
 	return nil
 }
 
+// nothingStaged ends a verb that has nothing to stage now.
+func nothingStaged(ctx context.Context, g *globals, o updateOptions, finding *update.Finding) error {
+	err := printUpdate(g, describeFinding(finding))
+	if err == nil && finding.Verdict == update.Waiting && o.reboot && !o.dryRun {
+		return reboot(ctx) // it was staged earlier, as by the timer
+	}
+	return err
+}
+
 // clearAway removes what the machine does not need any more, now.
 func clearAway(ctx context.Context, m *update.Machine) error {
 	plan, err := m.PlanGC(ctx)
@@ -253,7 +332,8 @@ func clearAway(ctx context.Context, m *update.Machine) error {
 
 func describeFinding(f *update.Finding) updateAnswer {
 	return updateAnswer{
-		ID: f.Release.Document.ID, Release: f.Release.DocumentDigest, Verdict: f.Verdict, Reason: f.Reason,
+		Taken: f.Unstaged,
+		ID:    f.ID, Release: f.Release.DocumentDigest.String(), Verdict: f.Verdict, Reason: f.Reason, Recall: f.Recalled,
 	}
 }
 
@@ -279,6 +359,12 @@ func printUpdate(g *globals, answer updateAnswer) error {
 		g.printf("%s is available; ashlar update stages it\n", answer.ID)
 	default:
 		g.printf("nothing to do: %s\n", answer.Reason)
+	}
+	if answer.Taken != "" {
+		g.printf("%s was staged, and was withdrawn: it does not boot next any more\n", answer.Taken)
+	}
+	if r := answer.Recall; r != nil {
+		g.printf("%s\n", r)
 	}
 	return nil
 }

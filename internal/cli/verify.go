@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,14 @@ type verifyAnswer struct {
 	Covering []sysroot.Mount `json:"covering"` // mounts that hide a part of the sealed root
 	Sealed   bool            `json:"sealed"`
 	Boot     bootAnswer      `json:"boot"` // boot files, and how the running system was started
+
+	Signatures []deploymentSignatures `json:"signatures"`
+}
+
+// deploymentSignatures is who vouches for one deployment.
+type deploymentSignatures struct {
+	ID string `json:"id"`
+	signatureAnswer
 }
 
 func newVerifyCommand(g *globals) *cobra.Command {
@@ -37,8 +46,9 @@ func newVerifyCommand(g *globals) *cobra.Command {
 		Short:   "Measure every byte of the system again, and name what is wrong",
 		Long: `Read every byte of the images and objects on this machine and compare it with
 what its name promises; look whether anything is mounted over the sealed root,
-whether boot files are those of their releases, and whether the kernel was
-started with any other parameters.
+whether boot files are those of their releases, whether the releases are those
+that their publisher signed, as far as this machine has seen that, and whether
+the kernel was started with any other parameters.
 Exit code 3 and the names of files when something is wrong.`,
 		Example: "  ashlar verify\n  ashlar verify --json | jq .damaged",
 		Args:    cobra.MaximumNArgs(1),
@@ -79,7 +89,8 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 		answer.Covering = append(answer.Covering, sysroot.Covering(mounts)...)
 	}
 	answer.Boot = checkBoot(m, s, images)
-	answer.Good = unseen == nil && len(answer.Boot.faults()) == 0 && len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
+	answer.Signatures = checkSignatures(m, s, images)
+	answer.Good = unseen == nil && len(unvouched(answer.Signatures)) == 0 && len(answer.Boot.faults()) == 0 && len(answer.Damaged) == 0 && len(answer.Covering) == 0 && (answer.Sealed || m.Running.IsZero())
 	if g.json {
 		err = g.printJSON(answer)
 	} else {
@@ -89,6 +100,28 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 		return &codeError{exitDamaged, unseen}
 	}
 	return err
+}
+
+// checkSignatures looks again, without asking anybody, who vouches for deployments.
+func checkSignatures(m *update.Machine, s *update.State, images []verity.Digest) []deploymentSignatures {
+	list := []deploymentSignatures{}
+	vouches := m.Vouches(s)
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
+		if v, ok := vouches[d]; ok && slices.Contains(images, d.Image) {
+			list = append(list, deploymentSignatures{d.ID(), describeVouch(v)})
+		}
+	}
+	return list
+}
+
+func unvouched(list []deploymentSignatures) (bad []deploymentSignatures) {
+	for _, d := range list {
+		if d.State == update.Unvouched {
+			bad = append(bad, d)
+		}
+	}
+	return bad
 }
 
 // imagesToVerify lists the images of the deployment that word names, or of all, in the
@@ -141,6 +174,9 @@ func printVerify(g *globals, answer verifyAnswer) {
 	}
 	for _, m := range answer.Covering {
 		g.printf("covered %s: %s %q is mounted over it\n", m.Point, m.Type, m.Source)
+	}
+	for _, d := range unvouched(answer.Signatures) {
+		g.printf("not vouched for %s: %s\n", d.ID, d.Reason)
 	}
 	for _, f := range answer.Boot.faults() {
 		g.printf("%s: %s\n", f.word, f.text)

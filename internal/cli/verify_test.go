@@ -13,7 +13,7 @@ import (
 // root by its mount point, and a root that is not sealed is not good.
 func TestVerifyVerb(t *testing.T) {
 	f, v1 := newFakeMachine(t)
-	f.ok("good: 1 images, 12 objects", "verify")
+	f.ok("good: 1 images, 13 objects", "verify")
 	const mounts = "proc/1/mountinfo"
 	sealed, err := os.ReadFile(filepath.Join(f.c.Root, mounts))
 	if err != nil {
@@ -65,7 +65,7 @@ func TestVerifyWithoutTheESP(t *testing.T) {
 	}
 	f.write("efi/EFI/Linux", "not a directory\n")
 	text, said, code := f.run("verify")
-	if code != exitDamaged || !strings.Contains(text, "NOT GOOD: 1 images, 12 objects") || !strings.Contains(said, "boot entries") {
+	if code != exitDamaged || !strings.Contains(text, "NOT GOOD: 1 images, 13 objects") || !strings.Contains(said, "boot entries") {
 		t.Errorf("%d\n%s%s", code, text, said)
 	}
 }

@@ -35,7 +35,7 @@ type Layout struct {
 func OpenLayout(dir string) (*Layout, error) {
 	b, err := readLimited(filepath.Join(dir, layoutFile), 4096)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &unreachable{fmt.Errorf("opening %q: it is not an OCI layout directory: it has no file %q", dir, layoutFile)}
+		return nil, fmt.Errorf("opening %q: it is not an OCI layout directory: it has no file %q", dir, layoutFile)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening OCI layout: %w", err)

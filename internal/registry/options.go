@@ -140,6 +140,9 @@ func openLayoutRepository(dir, tag string, o Options) (*Repository, string, erro
 		open = CreateLayout
 	}
 	l, err := open(dir)
+	if err != nil && !isLayout(dir) {
+		err = &unreachable{err} // as when the stick with it is not plugged in
+	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -61,6 +61,12 @@ func (r *recorder) begin(tid int, c *call) *pending {
 		if path, ok := r.path(tid, a[0], a[1]); ok {
 			return &pending{ops: []Op{r.now.create(path, true)}}
 		}
+	case unix.SYS_SYMLINKAT:
+		if path, ok := r.path(tid, a[1], a[2]); ok {
+			op := r.now.create(path, false)
+			r.now.nodes[op.Node].Target = r.text(tid, a[0])
+			return &pending{ops: []Op{op}}
+		}
 	case unix.SYS_UNLINKAT:
 		if path, ok := r.path(tid, a[0], a[1]); ok {
 			return &pending{ops: []Op{r.now.unlink(path)}}
@@ -76,7 +82,7 @@ func (r *recorder) begin(tid int, c *call) *pending {
 		}
 	case unix.SYS_FCHMOD, unix.SYS_FCHMODAT:
 		return nil // a mode is no more durable than the inode, and no test depends on one
-	case unix.SYS_LINKAT, unix.SYS_SYMLINKAT, unix.SYS_MKNODAT, unix.SYS_TRUNCATE, unix.SYS_OPENAT2:
+	case unix.SYS_LINKAT, unix.SYS_MKNODAT, unix.SYS_TRUNCATE, unix.SYS_OPENAT2:
 		r.unknown(tid, c)
 	default:
 		for _, fd := range []uint64{a[0], a[1], a[2]} {
@@ -95,8 +101,6 @@ func (r *recorder) unknown(tid int, c *call) {
 	switch c.number {
 	case unix.SYS_LINKAT:
 		dir, name = c.args[2], c.args[3]
-	case unix.SYS_SYMLINKAT:
-		dir, name = c.args[1], c.args[2]
 	case unix.SYS_TRUNCATE:
 		cwd := unix.AT_FDCWD
 		dir, name = uint64(cwd), c.args[0]

@@ -50,7 +50,7 @@ func Record(t testing.TB, cmd *exec.Cmd, root string) (*Log, int) {
 			if tid == r.pid {
 				// A node is what it is from the start, whatever names it.
 				for _, n := range r.now.nodes[len(r.log.Before.nodes):] {
-					r.log.Before.nodes = append(r.log.Before.nodes, Node{Dir: n.Dir})
+					r.log.Before.nodes = append(r.log.Before.nodes, Node{Dir: n.Dir, Target: n.Target})
 				}
 				return r.log, status.ExitStatus()
 			}

@@ -18,12 +18,14 @@ type Tree struct {
 	nodes []Node
 }
 
-// Node is a file or a directory. Data and Names are never written to once a
-// tree has been cloned, but replaced.
+// Node is a file, a directory or a symbolic link. Data and Names are never written
+// to once a tree has been cloned, but replaced. A link has its target from the
+// start: the file system's journal has both in one transaction.
 type Node struct {
-	Dir   bool
-	Data  []byte
-	Names map[string]int
+	Dir    bool
+	Data   []byte
+	Target string // "": no link
+	Names  map[string]int
 }
 
 const rootNode = 1
@@ -42,6 +44,10 @@ func Load(t testing.TB, dir string) *Tree {
 		}
 		op := tree.create(rel, e.IsDir())
 		tree.apply(op)
+		if e.Type() == fs.ModeSymlink {
+			tree.nodes[op.Node].Target, err = os.Readlink(name)
+			return err
+		}
 		if !e.Type().IsRegular() {
 			return nil
 		}
@@ -58,6 +64,9 @@ func (t *Tree) Store(tb testing.TB, dir string) {
 	must(tb, t.Walk(func(name string, n *Node) error {
 		if n.Dir {
 			return os.MkdirAll(filepath.Join(dir, name), 0o755)
+		}
+		if n.Target != "" {
+			return os.Symlink(n.Target, filepath.Join(dir, name))
 		}
 		return os.WriteFile(filepath.Join(dir, name), n.Data, 0o644)
 	}))

@@ -44,6 +44,7 @@ type Deployment struct {
 type Origin struct {
 	Repository string `json:"repository"`
 	Channel    string `json:"channel"`
+	Publisher  string `json:"publisher,omitempty"` // whose keys, where a person gave their root; "": those of the image before
 }
 
 // EtcBase returns the image named by EtcFrom, and false for none.
@@ -69,6 +70,7 @@ func (d *Deployment) Check() error {
 	}{
 		{"name", d.Name, true}, {"version", d.Version, true}, {"release", d.Release, true},
 		{"origin.repository", d.Origin.Repository, false}, {"origin.channel", d.Origin.Channel, false},
+		{"origin.publisher", d.Origin.Publisher, false},
 	} {
 		switch {
 		case f.required && f.value == "":
@@ -78,6 +80,9 @@ func (d *Deployment) Check() error {
 		case strings.ContainsFunc(f.value, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' }):
 			return field(f.name, "%q holds a space or a control character", f.value)
 		}
+	}
+	if strings.ContainsFunc(d.Origin.Publisher, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
+		return field("origin.publisher", "%q is not hexadecimal", d.Origin.Publisher) // it becomes a directory's name
 	}
 	if hex, ok := strings.CutPrefix(d.Release, "sha256:"); !ok {
 		return field("release", "%q does not begin with %q", d.Release, "sha256:")

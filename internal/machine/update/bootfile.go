@@ -48,6 +48,29 @@ func (m *Machine) putBootFile(ctx context.Context, plan *StagePlan, p progress.R
 	return err
 }
 
+// admit refuses a release that this machine's firmware would not start, before
+// anything is stored for it. That takes the boot file, which is fetched now and
+// kept for putBootFile; firmware that starts everything need not be asked.
+func (m *Machine) admit(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	if !m.Firmware.Enforces() {
+		return nil
+	}
+	p.Stage("fetching the boot file", plan.rel.Document.UKI.Size, progress.Bytes)
+	f, err := m.fetchBootFile(ctx, plan, p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil {
+		err = m.Firmware.Check(f, info.Size())
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
 func sumFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -61,10 +84,14 @@ func sumFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// fetchBootFile fetches the boot file into the store's tmp/ and checks what it
-// boots. The caller removes it.
+// fetchBootFile fetches the boot file into the store's tmp/, unless it is there
+// already, and checks what it boots. The caller removes it.
 func (m *Machine) fetchBootFile(ctx context.Context, plan *StagePlan, p progress.Reporter) (_ *os.File, err error) {
-	f, err := os.OpenFile(filepath.Join(m.Store.Dir, "tmp", "boot-"+plan.Image.Short()), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	path := filepath.Join(m.Store.Dir, "tmp", "boot-"+plan.Image.Short())
+	if sum, err := sumFile(path); err == nil && sum == plan.rel.Document.UKI.SHA256 {
+		return os.Open(path) // admit checked it
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}

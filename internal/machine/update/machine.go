@@ -2,21 +2,29 @@ package update
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
+	"github.com/ashlar-os/ashlar/internal/machine/secureboot"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
 // Machine is an installed computer: its store, its boot entries and what runs.
 type Machine struct {
-	Store   *store.Store
-	ESP     *esp.ESP
-	Running verity.Digest // zero when no deployment runs, as on an installer
-	Arch    string        // of the releases it takes, such as "amd64"; "" is this program's own
-	Batch   int64         // bytes to fetch before they are made durable; 0 means 64 MB
-	By      string        // whose wish it is, for the history; "" is history.ByAgent
+	Store    *store.Store
+	ESP      *esp.ESP
+	Running  verity.Digest     // zero when no deployment runs, as on an installer
+	Firmware *secureboot.State // what it starts; nil: everything
+	Arch     string            // of the releases it takes, such as "amd64"; "" is this program's own
+	Batch    int64             // bytes to fetch before they are made durable; 0 means 64 MB
+	By       string            // whose wish it is, for the history; "" is history.ByAgent
+
+	Root []byte           // RootPath of the running image; nil: it knows no keys
+	Now  func() time.Time // this machine's clock; nil is time.Now
 }
 
 // Look reads the state of the machine. It takes no lock and changes nothing.
@@ -54,6 +62,13 @@ func (m *Machine) Look() (*State, error) {
 	tally := history.ReadTally(m.Store.Dir)
 	s.Kept = tally.Stay && tally.Image == m.Running
 	return s, nil
+}
+
+// Untidy reports whether a run that was cut, or one that is at work, has left
+// something that Prepare would clear away. It takes no lock.
+func (m *Machine) Untidy() bool {
+	left, err := os.ReadDir(filepath.Join(m.Store.Dir, "tmp"))
+	return err == nil && len(left) > 0
 }
 
 // prepare clears away what a run that was cut left on both file systems. The

@@ -46,14 +46,21 @@ type StagePlan struct {
 }
 
 // PlanStage fetches the release's image and index and works out what staging
-// would do. The image is kept in the store's tmp/ for Stage, until Discard. The
-// store's lock must be held.
-func (m *Machine) PlanStage(ctx context.Context, rel *registry.Release, origin store.Origin, p progress.Reporter) (*StagePlan, error) {
-	doc := rel.Document
+// would do. There is no way to a plan but through a finding, which is of a release
+// that its publisher signed. The image is kept in the store's tmp/ for Stage,
+// until Discard. The store's lock must be held.
+func (m *Machine) PlanStage(ctx context.Context, f *Finding, p progress.Reporter) (*StagePlan, error) {
+	if f.Verdict == Withdrawn {
+		return nil, fmt.Errorf("cannot stage %s: %s", f.ID, f.Reason)
+	}
+	doc, err := f.document(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot stage %s: %w", f.ID, err)
+	}
 	root := doc.Root()
 	plan := &StagePlan{
-		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: rel.DocumentDigest,
-		Image: root.Digest, Origin: origin, rel: rel, created: doc.Created,
+		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: f.rel.DocumentDigest,
+		Image: root.Digest, Origin: f.Origin, rel: f.rel, created: doc.Created,
 		erofs: filepath.Join(m.Store.Dir, "tmp", "image-"+root.Digest.Short()),
 	}
 	if err := m.plan(ctx, plan, p); err != nil {

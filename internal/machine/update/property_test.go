@@ -3,6 +3,7 @@ package update
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -39,7 +40,9 @@ type life struct {
 	version int
 	all     map[verity.Digest]*updatetest.Release
 	bad     map[verity.Digest]bool
-	edits   map[verity.Digest]string // what the administrator wrote into /etc of a deployment last
+	edits   map[verity.Digest]string    // what the administrator wrote into /etc of a deployment last
+	sites   map[string]*updatetest.Site // by the image that they publish
+	at      map[string][]string         // versions that they have, by the same
 }
 
 func newLife(t *testing.T, seed uint64) *life {
@@ -48,7 +51,22 @@ func newLife(t *testing.T, seed uint64) *life {
 		world: w, rng: rand.New(rand.NewPCG(seed, 1)), version: 10,
 		all: map[verity.Digest]*updatetest.Release{v1.Image(): v1},
 		bad: map[verity.Digest]bool{}, edits: map[verity.Digest]string{},
+		sites: map[string]*updatetest.Site{"server": w.site}, at: map[string][]string{"server": {"1.0.0"}},
 	}
+}
+
+// followed makes the site of what leads the one that is asked, as a timer does.
+func (l *life) followed() {
+	l.t.Helper()
+	l.site, l.elsewhere = l.sites[l.look().Leading().Name], false
+}
+
+// anySite makes a site the one that is asked, as a person does with ashlar switch.
+func (l *life) anySite() string {
+	names := slices.Sorted(maps.Keys(l.sites))
+	name := names[l.rng.IntN(len(names))]
+	l.site, l.elsewhere = l.sites[name], true
+	return name
 }
 
 func (l *life) step() {
@@ -58,7 +76,7 @@ func (l *life) step() {
 		do   func()
 	}{
 		{"publish", l.publishNext}, {"publish", l.publishNext}, {"withdraw", l.withdraw},
-		{"update", func() { l.update() }}, {"update", func() { l.update() }},
+		{"update", l.updateFollowed}, {"update", l.updateFollowed},
 		{"stage", l.stageAnything}, {"stage, cut", l.stageCut}, {"stage, cut", l.stageCut},
 		{"rollback", l.goBack}, {"pin", l.pinAny}, {"edit", l.editEtc},
 		{"reboot", l.reboot}, {"reboot", l.reboot}, {"gc", func() { l.gc() }},
@@ -69,26 +87,36 @@ func (l *life) step() {
 	l.invariant()
 }
 
+func (l *life) updateFollowed() {
+	l.followed()
+	l.update()
+}
+
 func (l *life) publishNext() {
 	l.version++
 	name := "server"
 	if l.rng.IntN(6) == 0 {
 		name = []string{"alpha", "zulu"}[l.rng.IntN(2)]
 	}
-	r := l.site.Publish(updatetest.Spec{Name: name, Version: fmt.Sprintf("%d.0.0", l.version)})
+	if l.sites[name] == nil {
+		l.sites[name] = updatetest.NewSite(l.t)
+	}
+	version := fmt.Sprintf("%d.0.0", l.version)
+	r := l.sites[name].Publish(updatetest.Spec{Name: name, Version: version})
+	l.at[name] = append(l.at[name], version)
 	l.all[r.Image()] = r
 	l.bad[r.Image()] = l.rng.IntN(3) == 0
 	l.log = append(l.log, fmt.Sprintf("(%s bad=%t)", r.ID, l.bad[r.Image()]))
 }
 
 func (l *life) withdraw() {
-	if l.version > 10 {
-		l.site.Point("stable", fmt.Sprintf("%d.0.0", 11+l.rng.IntN(l.version-10)))
-	}
+	name := l.anySite()
+	l.site.Point("stable", l.at[name][l.rng.IntN(len(l.at[name]))])
 }
 
 // stageAnything is `ashlar switch`: older and foreign releases too.
 func (l *life) stageAnything() {
+	l.anySite()
 	if v := l.check().Verdict; v != Current && v != Waiting {
 		l.stage()
 	}
@@ -96,6 +124,7 @@ func (l *life) stageAnything() {
 
 // stageCut stages with the power cut at some moment.
 func (l *life) stageCut() {
+	l.anySite()
 	if v := l.check().Verdict; v == Current || v == Waiting {
 		return
 	}
@@ -110,9 +139,9 @@ func (l *life) stageCut() {
 	l.must(m.Prepare())
 	m.Store.Sealer = sealer{watch}
 	l.site.Before = func(*http.Request) { watch.now() }
-	f, err := m.Check(context.Background(), l.site.Open(), "stable")
+	f, err := m.Check(context.Background(), l.site.Open(), l.wanted())
 	l.must(err)
-	plan, err := m.PlanStage(context.Background(), f.Release, l.origin(), watch)
+	plan, err := m.PlanStage(context.Background(), f, watch)
 	l.must(err)
 	l.must(m.Stage(context.Background(), plan, watch))
 	l.site.Before = nil

@@ -1,12 +1,7 @@
 package update
 
 import (
-	"errors"
-	"io/fs"
-
-	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
-	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
 // RecordGoodBoot notes that the running deployment came up: from now on it is
@@ -87,16 +82,21 @@ func (m *Machine) SetPinned(d *Deployment, pinned bool) error {
 	return nil
 }
 
-// Follow makes the deployment of image d, if there is one, look for updates at
-// origin from now on.
-func (m *Machine) Follow(d verity.Digest, origin store.Origin) error {
-	dep, err := m.Store.Deployment(d)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && dep.Origin == origin {
-		return nil
-	}
+// Follow makes the deployment of what was found, if there is one, look for
+// updates where it was found from now on.
+func (m *Machine) Follow(f *Finding) error {
+	s, err := m.Look()
 	if err != nil {
 		return err
 	}
-	dep.Origin = origin
-	return m.Store.WriteDeployment(dep)
+	d := s.ofRelease(f.Release.DocumentDigest.String())
+	if d == nil && f.rel != nil {
+		d = s.Of(f.rel.Document.Root().Digest)
+	}
+	if d == nil || d.Origin == f.Origin {
+		return nil
+	}
+	dep := d.Deployment
+	dep.Origin = f.Origin
+	return m.Store.WriteDeployment(&dep)
 }

@@ -23,7 +23,7 @@ import (
 func (m *Machine) Stage(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
 	defer plan.Discard()
 	for _, step := range []func(context.Context, *StagePlan, progress.Reporter) error{
-		m.storeObjects, m.describe, m.commit,
+		m.admit, m.storeObjects, m.describe, m.commit,
 	} {
 		if err := step(ctx, plan, p); err != nil {
 			return fmt.Errorf("cannot stage %s: %w", plan.ID, err)

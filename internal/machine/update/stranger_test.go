@@ -62,7 +62,7 @@ func TestForeignFirst(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `"arch.efi"`) || !strings.HasPrefix(err.Error(), "cannot stage server-2.0.0: ") {
 		t.Errorf("staging: %v", err)
 	}
-	if n := w.site.Server.Stats().Requests; n != 3 {
+	if n := w.site.Server.Stats().Requests; n != 3+2 {
 		t.Errorf("%d requests", n)
 	}
 	w.must(os.Remove(path))

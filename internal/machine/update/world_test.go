@@ -17,6 +17,8 @@ type world struct {
 	t    *testing.T
 	site *updatetest.Site
 	c    *updatetest.Computer
+
+	elsewhere bool // the site is not the one that the machine follows
 }
 
 // newWorld has server-1.0.0 published, installed and running.
@@ -32,6 +34,8 @@ func (w *world) origin() store.Origin {
 	return store.Origin{Repository: w.site.Repository, Channel: "stable"}
 }
 
+func (w *world) wanted() Wanted { return Wanted{Origin: w.origin(), Switch: w.elsewhere} }
+
 func (w *world) publish(version string) *updatetest.Release {
 	w.t.Helper()
 	return w.site.Publish(updatetest.Spec{Name: "server", Version: version})
@@ -40,7 +44,7 @@ func (w *world) publish(version string) *updatetest.Release {
 func (w *world) machine() *Machine { return machineOf(w.c) }
 
 func machineOf(c *updatetest.Computer) *Machine {
-	return &Machine{Store: c.Store(), ESP: c.ESP(), Running: c.Running}
+	return &Machine{Store: c.Store(), ESP: c.ESP(), Running: c.Running, Root: c.Keys()}
 }
 
 func (w *world) look() *State {
@@ -60,7 +64,7 @@ func (w *world) must(err error) {
 // check asks the channel "stable".
 func (w *world) check() *Finding {
 	w.t.Helper()
-	f, err := w.machine().Check(context.Background(), w.site.Open(), "stable")
+	f, err := w.machine().Check(context.Background(), w.site.Open(), w.wanted())
 	w.must(err)
 	return f
 }
@@ -77,9 +81,9 @@ func (w *world) stage() {
 func (w *world) tryStage(m *Machine) error {
 	w.t.Helper()
 	ctx := context.Background()
-	f, err := m.Check(ctx, w.site.Open(), "stable")
+	f, err := m.Check(ctx, w.site.Open(), w.wanted())
 	w.must(err)
-	plan, err := m.PlanStage(ctx, f.Release, w.origin(), progress.None)
+	plan, err := m.PlanStage(ctx, f, progress.None)
 	if err != nil {
 		return err
 	}

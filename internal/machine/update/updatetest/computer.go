@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
@@ -142,11 +143,43 @@ func (c *Computer) PowerOn(good func(verity.Digest) bool) verity.Digest {
 			must(c.t, os.Rename(c.bootFile(o.file), c.bootFile(o.stem+".efi")))
 		}
 		c.Running = d
+		c.showKeys(d)
 		must(c.t, os.WriteFile(c.path("proc/cmdline"), []byte("rw ashlar.image="+o.image+" quiet\n"), 0o644))
 		return d
 	}
 	c.t.Fatalf("the machine does not come up: %q", c.BootFiles())
 	return verity.Digest{}
+}
+
+// rootPath is where the running system has the keys that it believes.
+const rootPath = "usr/lib/ashlar/trust/root.json"
+
+// showKeys puts the file of that name where the running image's root would show it.
+func (c *Computer) showKeys(d verity.Digest) {
+	c.t.Helper()
+	b, err := os.ReadFile(c.inStore("images/" + d.String()))
+	must(c.t, err)
+	image, err := composefs.ReadBytes(b)
+	must(c.t, err)
+	must(c.t, os.RemoveAll(c.path(rootPath)))
+	n := image.Lookup("/" + rootPath)
+	if n == nil {
+		return
+	}
+	if b, err = os.ReadFile(c.inStore("objects/" + composefs.ObjectPath(n.Digest))); err == nil {
+		must(c.t, os.MkdirAll(filepath.Dir(c.path(rootPath)), 0o755))
+		err = os.WriteFile(c.path(rootPath), b, 0o644)
+	}
+	must(c.t, err)
+}
+
+// Keys are the keys that the running system believes; nil for none.
+func (c *Computer) Keys() []byte {
+	b, err := os.ReadFile(c.path(rootPath))
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // firstBoot does what ashlar-init does to /etc: it carries over what was

@@ -29,6 +29,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp/esptest"
 	"github.com/ashlar-os/ashlar/internal/registry"
+	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
 // Release is a release of a site, and what it was made from.
@@ -47,23 +48,33 @@ type Site struct {
 	Server     *registry.Server
 	Repository string // HOST:PORT/acme/server
 	Dir        string // the layout that is served
+	Keys       *trust.Keyring
+	Now        func() time.Time // its publisher's clock; nil: time.Now
 
 	// Before, if set, sees every request before it is answered.
 	Before func(*http.Request)
 
 	t      testing.TB
 	layout *registry.Layout
+	image  trust.Target // of the last release
+	root   []byte       // in every image
 }
 
-// NewSite starts an empty site.
+// NewSite starts an empty site of the publisher that machines come with.
 func NewSite(t testing.TB) *Site {
+	t.Helper()
+	return NewSiteOf(t, Acme())
+}
+
+// NewSiteOf starts an empty site of any publisher.
+func NewSiteOf(t testing.TB, p *Publisher) *Site {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "site")
 	layout, err := registry.CreateLayout(dir)
 	must(t, err)
 	server, err := registry.NewServer(dir, registry.ServerOptions{})
 	must(t, err)
-	s := &Site{t: t, Server: server, Dir: dir, layout: layout}
+	s := &Site{t: t, Server: server, Dir: dir, layout: layout, Keys: p.Keyring(t), root: p.Root()}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.Before != nil {
 			s.Before(r)
@@ -92,9 +103,10 @@ type Spec struct {
 	UKI           []byte                  // nil: one that boots the release's image
 	Channels      []string                // nil: "stable"
 	Large         int                     // bytes of noise in front of each file
+	Unsigned      bool                    // its tags move, and nobody signs it
 }
 
-// Publish makes a release and moves its channels to it. Three of four files
+// Publish makes a release, signs it, and moves its channels to it. Three of four files
 // are the same in every release of every site.
 func (s *Site) Publish(spec Spec) *Release {
 	s.t.Helper()
@@ -111,6 +123,7 @@ func (s *Site) Publish(spec Spec) *Release {
 		rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, seed, i))).Read(noise)
 		content[fmt.Sprintf("file%02d", i)] = append(noise, bytes.Repeat(fmt.Appendf(nil, "%s %d\n", seed, i), 300+i)...)
 	}
+	content["root.json"] = s.root
 	rel := &Release{Objects: make(map[verity.Digest][]byte)}
 	image := makeTree(content, rel.Objects)
 	var erofs, blob bytes.Buffer
@@ -143,20 +156,21 @@ func (s *Site) Publish(spec Spec) *Release {
 		must(s.t, os.WriteFile(path, b, 0o600))
 		return path
 	}
-	_, err = s.layout.WriteRelease(context.Background(), registry.ReleaseInput{
+	written, err := s.layout.WriteRelease(context.Background(), registry.ReleaseInput{
 		Document: rel.Document, EROFS: write("erofs", rel.EROFS), UKI: write("uki", rel.UKI), Pack: write("pack", blob.Bytes()),
 		DiffID: packed.DiffID, PackIndex: index, SBOM: rest, Lock: rest, Tags: spec.Channels,
 	})
 	must(s.t, err)
+	if !spec.Unsigned {
+		s.signRelease(written.Digest, spec.Channels)
+	}
 	return rel
 }
 
 // Point moves a channel back or forth to a version that was published.
 func (s *Site) Point(channel, version string) {
 	s.t.Helper()
-	desc, err := s.layout.Repository().Resolve(context.Background(), version)
-	must(s.t, err)
-	must(s.t, s.layout.SetTags(desc, channel))
+	s.Sign(func(e *trust.Editor) error { return e.SetChannel(channel, version) })
 }
 
 func makeTree(content map[string][]byte, objects map[verity.Digest][]byte) *tree.Tree {
@@ -166,6 +180,7 @@ func makeTree(content map[string][]byte, objects map[verity.Digest][]byte) *tree
 	usr := root.Add(dir("usr"))
 	usr.Add(lib)
 	usr.Add(dir("etc"))
+	keys := lib.Add(dir("ashlar")).Add(dir("trust"))
 	for name, b := range content {
 		n := &tree.Node{Name: name, Mode: tree.TypeRegular | 0o644, Nlink: 1, Size: uint64(len(b))}
 		if len(b) <= 64 {
@@ -175,7 +190,11 @@ func makeTree(content map[string][]byte, objects map[verity.Digest][]byte) *tree
 			n.Payload = composefs.ObjectPath(n.Digest)
 			objects[n.Digest] = b
 		}
-		lib.Add(n)
+		if name == "root.json" {
+			keys.Add(n)
+		} else {
+			lib.Add(n)
+		}
 	}
 	return &tree.Tree{Root: root}
 }
