@@ -15,9 +15,9 @@ import (
 // layer, which image of the document it is.
 const (
 	annotationArtifact = "org.ashlar.artifact"
-	// annotationZstd is what containers/image adds to the entry of an image whose
-	// layers are zstd when it copies an index. It is there from the start, so that
-	// the copy has the digest of the original (skopeo 1.18).
+	// annotationZstd is what containers/image adds to an entry of an index that it
+	// copies when one of the entry's layers is zstd, be it an image or not. It is
+	// there from the start, so that the copy has the original's digest (skopeo 1.18).
 	annotationZstd   = "io.github.containers.compression.zstd"
 	annotationRole   = "org.ashlar.image.role"
 	annotationDigest = "org.ashlar.image.digest"

@@ -225,7 +225,7 @@ func (l *Layout) putArtifact(in ReleaseInput, image ocispec.Descriptor, document
 	// The index says what this is with an annotation, not with the newer field
 	// artifactType: skopeo 1.9 (Debian 12) writes an index that it copies anew
 	// without the fields that it does not know, and the digest would change.
-	desc.Annotations = map[string]string{annotationArtifact: TypeRelease}
+	desc.Annotations = map[string]string{annotationArtifact: TypeRelease, annotationZstd: "true"}
 	// Container tools choose by platform, and must not choose this one.
 	desc.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 	return desc, err
