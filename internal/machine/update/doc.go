@@ -9,7 +9,7 @@
 // The steps, in their order, and what a cut after each leaves:
 //
 //	planned    the image, in the store's tmp/; the next run removes it
-	admitted   under Secure Boot the boot file as well: firmware would start it
+//	admitted   under Secure Boot the boot file as well: firmware would start it
 //	fetched    objects under their names, sealed, some 64 MB at a time; the next run uses them
 //	stored     all of them, and the image
 //	described  the deployment directory; no boot entry names it yet
