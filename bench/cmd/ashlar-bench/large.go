@@ -28,7 +28,8 @@ func (c *comparison) pullLarge(ctx context.Context) error {
 		return err
 	}
 	pulled, err := serveLayout(ctx, c.path("runs/layout-large"), func(repository string) (sample, error) {
-		return measure(ctx, c.self, "update", "-machine", c.path("runs/machine-large"), "-repository", repository)
+		return measure(ctx, c.self, "update", "-machine", c.path("runs/machine-large"), "-repository", repository,
+			"-root", rootOf(c.path("runs/layout-large")))
 	})
 	if err != nil {
 		return err

@@ -73,7 +73,8 @@ func quotient[T time.Duration | int64](a, b T) float64 { return float64(a) / flo
 func (c *comparison) pullBoth(ctx context.Context, layout, machine string) (fresh, update sample, err error) {
 	pull := func(version string) (sample, error) {
 		return serveLayout(ctx, c.path(layout), func(repository string) (sample, error) {
-			return measure(ctx, c.self, "update", "-machine", c.path(machine), "-repository", repository, "-channel", version)
+			return measure(ctx, c.self, "update", "-machine", c.path(machine), "-repository", repository, "-channel", version,
+				"-root", rootOf(c.path(layout)))
 		})
 	}
 	if fresh, err = pull("1.0.0"); err != nil {

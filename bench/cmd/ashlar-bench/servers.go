@@ -16,9 +16,12 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-// serveLayout serves a layout on loopback while pull runs, and adds what was
-// asked of it to the sample.
+// serveLayout serves a layout, signed, on loopback while pull runs, and adds what
+// was asked of it to the sample.
 func serveLayout(ctx context.Context, dir string, pull func(repository string) (sample, error)) (sample, error) {
+	if err := signLayout(ctx, dir); err != nil {
+		return sample{}, err
+	}
 	server, err := registry.NewServer(dir, registry.ServerOptions{})
 	if err != nil {
 		return sample{}, err

@@ -25,13 +25,15 @@ import (
 // running for the next call, as after a reboot.
 func runUpdate(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("update", flag.ContinueOnError)
-	root := flags.String("machine", "", "directory that plays the machine, made if missing")
+	dir := flags.String("machine", "", "directory that plays the machine, made if missing")
 	repository := flags.String("repository", "", "where releases are")
 	tag := flags.String("channel", channel, "channel or version")
+	root := flags.String("root", "", "the publisher's root, as the image would hold it")
+	keys := flags.String("root", "", "root.json of who signs them")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	m, err := openMachine(*root)
+	m, err := openMachine(*dir)
 	if err != nil {
 		return err
 	}
@@ -44,22 +46,25 @@ func runUpdate(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	finding, err := m.Check(ctx, repo, *tag)
+	wanted := update.Wanted{Origin: store.Origin{Repository: *repository, Channel: *tag}, Switch: true}
+	if wanted.Root, err = os.ReadFile(*keys); err != nil {
+		return err
+	}
+	finding, err := m.Check(ctx, repo, wanted)
 	if err != nil {
 		return err
 	}
 	if finding.Verdict != update.Available {
 		return fmt.Errorf("there is nothing to stage: %s", finding.Reason)
 	}
-	origin := store.Origin{Repository: *repository, Channel: *tag}
-	plan, err := m.PlanStage(ctx, finding.Release, origin, progress.None)
+	plan, err := m.PlanStage(ctx, finding, progress.None)
 	if err != nil {
 		return err
 	}
 	if err := m.Stage(ctx, plan, progress.None); err != nil {
 		return err
 	}
-	return os.WriteFile(runningFile(*root), []byte(plan.Image.String()), 0o644)
+	return os.WriteFile(runningFile(*dir), []byte(plan.Image.String()), 0o644)
 }
 
 func runningFile(root string) string { return filepath.Join(root, "running") }
