@@ -186,7 +186,7 @@ func TestTally(t *testing.T) {
 	dir := t.TempDir()
 	begin := func(d verity.Digest) bool {
 		tally := ReadTally(dir)
-		suspicious := tally.Begin(d, "b")
+		suspicious := tally.Begin(d, "b", nil)
 		if err := tally.Write(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -213,6 +213,11 @@ func TestTally(t *testing.T) {
 	}
 	if begin(verity.Digest{9}) || ReadTally(dir).Unclean != 1 {
 		t.Errorf("another deployment inherits the suspicion: %+v", ReadTally(dir))
+	}
+	// What did not stay up is suspected again, whatever was booted in between.
+	tally = Tally{}
+	if tally.Begin(image, "", &Failure{Stage: Unsteady}) || !tally.Suspect {
+		t.Errorf("the tally is %+v", tally)
 	}
 	// Damage is no suspicion.
 	if err := os.WriteFile(filepath.Join(dir, tallyFile), []byte(`{"schema":1,"unclean":-1}`), 0o644); err != nil {
@@ -251,7 +256,7 @@ func FuzzTally(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"unclean":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if tally, err := decodeTally(b); err == nil {
-			tally.Begin(image, "")
+			tally.Begin(image, "", nil)
 			if tally.Unclean < 1 || tally.Unclean > MaxUnclean {
 				t.Errorf("%q becomes %+v", b, tally)
 			}

@@ -76,12 +76,14 @@ func (t Tally) Write(dir string) error {
 	return nil
 }
 
-// Begin notes that a boot of image begins. It reports whether the loader has to
-// count the boots of this deployment again: the ones before this ended badly,
-// too often.
-func (t *Tally) Begin(image verity.Digest, boot string) (suspicious bool) {
+// Begin notes that a boot of image begins, whose last failure was f, or nil. It
+// reports whether the loader has to count the boots of this deployment again:
+// the ones before this ended badly, too often.
+func (t *Tally) Begin(image verity.Digest, boot string, f *Failure) (suspicious bool) {
 	if t.Image != image {
-		*t = Tally{Image: image}
+		// Another deployment may have been booted in between: what did not stay
+		// up then is no better for that.
+		*t = Tally{Image: image, Suspect: f != nil && f.Stage == Unsteady}
 	}
 	if t.Unclean >= MaxUnclean {
 		t.Unclean, t.Suspect, t.Stay = 0, true, false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -38,22 +39,80 @@ func (b *boot) rearm() error {
 }
 
 // rearmEntry gives the boot entry of an image in dir a counter, if it has none.
-// One rename changes it, to a name that the loader takes for the same entry.
+// Where it is out of tries, and every other one as well, another gets a try: the
+// loader alone would start the newest of them for ever, and one that gets
+// further never. One rename changes either, to a name that the loader takes for
+// the same entry.
 func rearmEntry(dir, digest12 string) error {
-	entries, err := os.ReadDir(dir)
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".efi")
-		if !ok || !strings.HasPrefix(name, "ashlar_") || !strings.HasSuffix(name, "_"+digest12) {
+	var own, other *counted
+	for _, f := range files {
+		e, ok := parseCounted(f.Name())
+		if !ok {
 			continue
 		}
-		counted := filepath.Join(dir, name+triesAfterFailure+".efi")
-		if err := os.Rename(filepath.Join(dir, e.Name()), counted); err != nil {
-			return fmt.Errorf("counting its boots: %w", err)
+		switch {
+		case strings.HasSuffix(e.name, "_"+digest12):
+			own = &e
+		case e.left != 0:
+			other = &counted{left: e.left} // there is something else to boot
+		case other == nil || other.left == 0 && e.done < other.done:
+			other = &e
 		}
-		return syncDir(dir)
 	}
-	return nil
+	var from, to string
+	switch {
+	case own == nil:
+		return nil
+	case own.left < 0:
+		from, to = own.file, own.name+triesAfterFailure+".efi"
+	case own.left == 0 && other != nil && other.left == 0:
+		from, to = other.file, other.name+other.oneTry()+".efi"
+	default:
+		return nil
+	}
+	if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+		return fmt.Errorf("counting boots: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// counted is the name of a boot file, taken apart (docs/esp.md).
+type counted struct {
+	file, name string
+	left, done int // left -1: not counted
+}
+
+func (c *counted) oneTry() string {
+	if c.done == 0 {
+		return "+1"
+	}
+	return fmt.Sprintf("+1-%d", c.done)
+}
+
+// parseCounted reads the name of one of Ashlar's boot files.
+func parseCounted(file string) (counted, bool) {
+	c := counted{file: file, left: -1}
+	stem, ok := strings.CutSuffix(file, ".efi")
+	if !ok || !strings.HasPrefix(stem, "ashlar_") {
+		return c, false
+	}
+	name, counter, ok := strings.Cut(stem, "+")
+	if c.name = name; !ok {
+		return c, true
+	}
+	left, done, tried := strings.Cut(counter, "-")
+	var err error
+	if c.left, err = strconv.Atoi(left); err != nil || c.left < 0 {
+		return c, false
+	}
+	if tried {
+		if c.done, err = strconv.Atoi(done); err != nil || c.done < 0 {
+			return c, false
+		}
+	}
+	return c, true
 }

@@ -283,6 +283,43 @@ func TestRearmEntry(t *testing.T) {
 	}
 }
 
+// When everything is out of tries, what fails gives way to what was tried least:
+// the loader alone would start the newest for ever.
+func TestRearmGivesWay(t *testing.T) {
+	for _, c := range []struct{ files, want []string }{
+		{[]string{"ashlar_1_aaaaaaaaaaaa+0-3.efi", "ashlar_2_bbbbbbbbbbbb+0-4.efi", "ashlar_3_cccccccccccc+0-9.efi"},
+			[]string{"ashlar_1_aaaaaaaaaaaa+1-3.efi", "ashlar_2_bbbbbbbbbbbb+0-4.efi", "ashlar_3_cccccccccccc+0-9.efi"}},
+		{[]string{"ashlar_1_aaaaaaaaaaaa+0-3.efi", "ashlar_2_bbbbbbbbbbbb+0.efi", "ashlar_3_cccccccccccc+0-9.efi", "other+0-1.efi"},
+			[]string{"ashlar_1_aaaaaaaaaaaa+0-3.efi", "ashlar_2_bbbbbbbbbbbb+1.efi", "ashlar_3_cccccccccccc+0-9.efi", "other+0-1.efi"}},
+		{[]string{"ashlar_1_aaaaaaaaaaaa.efi", "ashlar_2_bbbbbbbbbbbb+0-3.efi", "ashlar_3_cccccccccccc+0-3.efi"}, nil}, // the first boots
+		{[]string{"ashlar_2_bbbbbbbbbbbb+0-3.efi", "ashlar_2_dddddddddddd+1-2.efi", "ashlar_3_cccccccccccc+0-3.efi"}, nil},
+		{[]string{"ashlar_2_bbbbbbbbbbbb+0-x.efi", "ashlar_3_cccccccccccc+0-3.efi"}, nil},
+		{[]string{"ashlar_3_cccccccccccc+0-3.efi"}, nil},
+	} {
+		dir := t.TempDir()
+		for _, name := range c.files {
+			write(t, filepath.Join(dir, name), name)
+		}
+		if err := rearmEntry(dir, "cccccccccccc"); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if c.want == nil {
+			c.want = c.files
+		}
+		if !reflect.DeepEqual(names, c.want) {
+			t.Errorf("%q became %q, want %q", c.files, names, c.want)
+		}
+	}
+}
+
 // The files of the first root go; what was not put there stays.
 func TestFreeInitramfs(t *testing.T) {
 	dir := t.TempDir()

@@ -26,7 +26,7 @@ func (b *boot) begin() {
 	}
 	tally := history.ReadTally(b.store.Dir)
 	last := tally.Boot
-	if tally.Begin(b.params.image, boot) {
+	if tally.Begin(b.params.image, boot, failure) {
 		reason := fmt.Sprintf("its system did not stay up: %d boots in a row were not found good, or ended within ten minutes and not in order", history.MaxUnclean)
 		if failure == nil || failure.Boot != last {
 			// Else a check has said more about the last of them.

@@ -30,15 +30,20 @@ type Resort struct {
 
 // PlanResort plans what to do about the running deployment, whose boot failed.
 func (m *Machine) PlanResort(s *State) *Resort {
+	return s.resort(func(d *Deployment) bool { return m.Store.CheckImage(d.Image) == nil })
+}
+
+func (s *State) resort(whole func(*Deployment) bool) *Resort {
 	if s.Next == nil || !s.Next.Exhausted() {
 		return &Resort{}
 	}
-	if d := s.aside(m); d != nil {
+	list := s.bootable(whole)
+	if d := putAside(list); d != nil {
 		if plan, err := boot.PlanRollback(s.Entries, d.Image); err == nil {
 			return &Resort{Target: d.ID(), Renames: plan.Renames, target: d}
 		}
 	}
-	d := s.furthest(m)
+	d := furthest(list)
 	if d == nil {
 		return &Resort{}
 	}
@@ -48,10 +53,10 @@ func (m *Machine) PlanResort(s *State) *Resort {
 	}
 }
 
-// aside returns what was put aside without having failed: the one that last
+// putAside returns what was put aside without having failed: the one that last
 // booted well, else the first in the loader's order.
-func (s *State) aside(m *Machine) (best *Deployment) {
-	for _, d := range s.bootable(m) {
+func putAside(list []*Deployment) (best *Deployment) {
+	for _, d := range list {
 		if d.Entry.Done == 0 && d.Fault == nil && (best == nil || d.GoodBootsSeq > best.GoodBootsSeq) {
 			best = d
 		}
@@ -61,8 +66,8 @@ func (s *State) aside(m *Machine) (best *Deployment) {
 
 // furthest returns the deployment whose last boot got furthest; of equals the
 // first in the loader's order.
-func (s *State) furthest(m *Machine) (best *Deployment) {
-	for _, d := range s.bootable(m) {
+func furthest(list []*Deployment) (best *Deployment) {
+	for _, d := range list {
 		if best == nil || history.Further(d.Fault, best.Fault) > 0 {
 			best = d
 		}
@@ -72,10 +77,10 @@ func (s *State) furthest(m *Machine) (best *Deployment) {
 
 // bootable lists the deployments that the loader knows and whose images are
 // there, in its order.
-func (s *State) bootable(m *Machine) (list []*Deployment) {
+func (s *State) bootable(whole func(*Deployment) bool) (list []*Deployment) {
 	for _, e := range s.Entries {
 		d := s.Of(e.Image)
-		if d != nil && d.Entry != nil && d.Entry.File == e.File && m.Store.CheckImage(d.Image) == nil {
+		if d != nil && d.Entry != nil && d.Entry.File == e.File && whole(d) {
 			list = append(list, d)
 		}
 	}
