@@ -109,8 +109,12 @@ func (s *story) guest(script string) error {
 func (s *story) build() error {
 	s.chapter("Two recipes become two releases: real Debian 13 packages, locked and sealed.")
 	lock, cache := filepath.Join(s.Dir, "server.lock"), s.Cache
-	for _, recipe := range []string{"v1.toml", "v2.toml"} {
-		err := s.ashlar("build", filepath.Join(s.Root, "test/recipes", recipe), "-o", s.Out(), "--lock", lock, "--cache", cache, "--update-lock")
+	for _, name := range []string{"v1", "v2"} {
+		recipe, err := s.Recipe(s.ctx, name)
+		if err != nil {
+			return err
+		}
+		err = s.ashlar("build", recipe, "-o", s.Out(), "--lock", lock, "--cache", cache, "--update-lock")
 		if err != nil {
 			return err
 		}
