@@ -3,75 +3,65 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"io/fs"
-	"os"
+	"slices"
 
+	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/registry"
 	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
-// keysOf is where the bench's publisher keeps its keys, beside a layout. Machines
-// are given its root as "ashlar switch --root" would.
+// keysOf is where the bench's publisher keeps its keys, beside a layout.
 func keysOf(layout string) string { return layout + ".keys" }
 
-// runSign signs a version that is in a layout, and moves the channel to it. It is not
-// part of what is compared: ostree signs nothing here, and the passphrases are slow
-// to open on purpose.
-func runSign(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("sign", flag.ContinueOnError)
-	layout := flags.String("layout", "", "layout with the release")
-	version := flags.String("version", "", "of the release")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	keys, err := openKeys(ctx, keysOf(*layout))
+// rootOf is what a machine believes that layout by, as with "ashlar switch --root".
+func rootOf(layout string) string { return keysOf(layout) + "/root.json" }
+
+// signLayout signs every release of a layout, with keys of its own, and lets the
+// channel name the newest. It is not part of what is compared: ostree signs
+// nothing here, and the passphrases are slow to open on purpose.
+func signLayout(ctx context.Context, dir string) error {
+	layout, err := registry.OpenLayout(dir)
 	if err != nil {
 		return err
 	}
-	repo, _, err := registry.Open("oci:"+*layout, registry.Options{})
-	if err != nil {
-		return err
+	repo := layout.Repository()
+	if _, err := repo.ReadTrust(ctx); !errors.Is(err, registry.ErrNoTrust) {
+		return err // it is signed, unless it cannot be read
 	}
-	rel, err := repo.ReadRelease(ctx, *version)
-	if err != nil {
-		return err
-	}
-	var src trust.Source
-	before, err := repo.ReadTrust(ctx)
-	switch {
-	case err == nil:
-		src = before
-	case !errors.Is(err, registry.ErrNoTrust):
-		return err
-	}
-	editor, err := trust.Open(ctx, keys, src, trust.EditorOptions{
-		Repository: *layout, Image: trust.Target{Name: rel.Document.Name, Architecture: rel.Document.Architecture},
+	keys, err := trust.Init(ctx, keysOf(dir), trust.InitOptions{
+		Holders: 1, Threshold: 1, Passphrase: func(trust.Ask) ([]byte, error) { return []byte("bench"), nil },
 	})
 	if err != nil {
 		return err
 	}
-	if err := editor.AddRelease(rel.DocumentBytes, rel.Manifest.Digest); err != nil {
+	editor, err := trust.Open(ctx, keys, nil, trust.EditorOptions{Repository: dir})
+	if err != nil {
 		return err
 	}
-	if err := editor.SetChannel(channel, *version); err != nil {
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	var versions []string
+	for _, tag := range tags {
+		if tag == channel {
+			continue
+		}
+		rel, err := repo.ReadRelease(ctx, tag)
+		if err != nil {
+			return err
+		}
+		if err := editor.AddRelease(rel.DocumentBytes, rel.Manifest.Digest); err != nil {
+			return err
+		}
+		versions = append(versions, rel.Document.Version)
+	}
+	if err := editor.SetChannel(channel, slices.MaxFunc(versions, release.CompareVersions)); err != nil {
 		return err
 	}
 	files, err := editor.Sign(ctx)
 	if err != nil {
 		return err
 	}
-	if err := repo.WriteTrust(ctx, files, before); err != nil {
-		return err
-	}
-	return editor.Published(ctx)
-}
-
-// openKeys opens the bench's keys, or makes them.
-func openKeys(ctx context.Context, dir string) (*trust.Keyring, error) {
-	passphrase := func(trust.Ask) ([]byte, error) { return []byte("bench"), nil }
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return trust.Init(ctx, dir, trust.InitOptions{Holders: 1, Threshold: 1, Passphrase: passphrase})
-	}
-	return trust.OpenKeyring(dir, passphrase)
+	return repo.WriteTrust(ctx, files, nil)
 }

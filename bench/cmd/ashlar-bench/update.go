@@ -28,7 +28,6 @@ func runUpdate(ctx context.Context, args []string) error {
 	dir := flags.String("machine", "", "directory that plays the machine, made if missing")
 	repository := flags.String("repository", "", "where releases are")
 	tag := flags.String("channel", channel, "channel or version")
-	root := flags.String("root", "", "the publisher's root, as the image would hold it")
 	keys := flags.String("root", "", "root.json of who signs them")
 	if err := flags.Parse(args); err != nil {
 		return err
