@@ -32,6 +32,7 @@ type statusAnswer struct {
 	Deployments []statusDeployment `json:"deployments"` // newest version first
 	Conflicts   []etc.Item         `json:"etc_conflicts"`
 	Boot        bootAnswer         `json:"boot"`            // how the running system was started
+	SecureBoot  secureBootAnswer   `json:"secure_boot"`     // what the firmware checks, and who signed what it starts
 	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
 	Broken      []string           `json:"broken"`          // deployments that cannot be read, and why
 }
@@ -86,6 +87,7 @@ func runStatus(_ context.Context, g *globals) error {
 		answer.Sealed = sysroot.Sealed(mounts)
 	}
 	answer.Boot = checkBoot(m, s, []verity.Digest{m.Running})
+	answer.SecureBoot = describeSecureBoot(m, s)
 	if !m.Running.IsZero() {
 		answer.Conflicts = readConflicts(m.Store.EtcReport(m.Running))
 	}
@@ -193,6 +195,7 @@ func printStatus(g *globals, answer statusAnswer) {
 	}
 	g.printf("\nroot        %s\n", sealed)
 	printSignatures(g, answer)
+	answer.SecureBoot.print(g)
 	answer.Boot.print(g)
 	if answer.Next.ID == "" {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
