@@ -190,7 +190,7 @@ func (a *accepted) newerThan(files Files, n note) bool {
 		return false
 	}
 	version := func(files Files) int64 {
-		t, err := decodeTimestamp(files[FileName(RoleTimestamp, 0)])
+		t, err := decodeTimestamp(files[stampName])
 		if err != nil {
 			return 0
 		}

@@ -418,3 +418,10 @@ func TestWiderDelegation(t *testing.T) {
 		}
 	}
 }
+
+type failing struct {
+	Files
+	err error
+}
+
+func (f failing) File(context.Context, string, int64) ([]byte, error) { return nil, f.err }

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (c *Client) Accepted() (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the accepted metadata: %w", err)
 	}
-	if len(kept.files[FileName(RoleTimestamp, 0)]) == 0 {
+	if kept.files[stampName] == nil {
 		return nil, ErrNothingAccepted
 	}
 	// As a source it must convince like any other. Its time may be over.
@@ -82,13 +83,17 @@ func (c *Client) refresh(ctx context.Context, src Source, clock func(*accepted) 
 	if err != nil {
 		return nil, errors.Join(err, c.keepRoots(w, before))
 	}
-	view.Damage = w.damage
+	same := before.files[stampName] != nil && string(before.files[stampName]) == string(w.files[stampName])
+	whole := maps.EqualFunc(before.files, w.files, bytes.Equal)
+	headless := before.files[stampName] == nil && before.find(RoleSnapshot) != nil
+	if w.damage == nil && (headless || same && !whole && !w.newRoots) {
+		w.damage = errors.New("files of the accepted metadata are missing or were changed")
+	}
+	view.Damage, view.Unchanged = w.damage, same && whole
 	now := c.time(&accepted{note: note{At: before.At}}) // not the time that a signature claims
-	name := FileName(RoleTimestamp, 0)
 	if view.now.IsZero() {
 		view.now = now // a publisher, who looks whatever the time
 	}
-	view.Unchanged = w.damage == nil && !w.newRoots && string(before.files[name]) == string(w.files[name])
 	if view.Unchanged && now.Sub(before.At) < noteEvery {
 		return view, nil
 	}

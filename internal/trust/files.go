@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 )
 
+var errTooLong = errors.New("the file is too long")
+
 // readFile reads a regular file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
@@ -21,7 +23,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, tooLong(filepath.Base(path), limit)
+		return nil, fmt.Errorf("%q: %w: at most %d KiB are allowed", path, errTooLong, limit>>10)
 	}
 	return data, nil
 }

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -15,9 +16,10 @@ import (
 
 // Ask is a question for a passphrase.
 type Ask struct {
-	File string // the key's file
-	Role string // what the key is for, such as "targets"
-	New  bool   // the passphrase is being chosen: ask twice
+	File  string // the key's file
+	Role  string // what the key is for, such as "targets"
+	New   bool   // the passphrase is being chosen: ask twice
+	Again bool   // the answer before did not open the file; the same one again ends the asking
 }
 
 // Passphrase answers questions for passphrases.
@@ -67,13 +69,9 @@ func (k *keyFile) open(path string, passphrase Passphrase) (Signer, error) {
 	if passphrase == nil {
 		return nil, fmt.Errorf("key file %q needs a passphrase, and there is nobody to ask", path)
 	}
-	words, err := passphrase(Ask{File: path, Role: k.Role})
+	seed, err := k.decrypt(path, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("passphrase of key file %q: %w", path, err)
-	}
-	seed, err := encrypted.Decrypt(k.Encrypted, words)
-	if err != nil {
-		return nil, fmt.Errorf("the passphrase does not open key file %q", path)
+		return nil, err
 	}
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("key file %q holds no ed25519 key", path)
@@ -85,6 +83,28 @@ func (k *keyFile) open(path string, passphrase Passphrase) (Signer, error) {
 		return nil, fmt.Errorf("key file %q: its private half is not that of its public key", path)
 	}
 	return signer, nil
+}
+
+// maxTries is how often the passphrase of one file is asked for.
+const maxTries = 4
+
+// decrypt asks until an answer opens the file, or there is no other answer.
+func (k *keyFile) decrypt(path string, passphrase Passphrase) ([]byte, error) {
+	var before []byte
+	for try := range maxTries {
+		words, err := passphrase(Ask{File: path, Role: k.Role, Again: try > 0})
+		if err != nil {
+			return nil, fmt.Errorf("passphrase of key file %q: %w", path, err)
+		}
+		if try > 0 && bytes.Equal(words, before) {
+			break
+		}
+		if seed, err := encrypted.Decrypt(k.Encrypted, words); err == nil {
+			return seed, nil
+		}
+		before = bytes.Clone(words)
+	}
+	return nil, fmt.Errorf("the passphrase does not open key file %q", path)
 }
 
 // newKeyFile makes a key and writes it to path, where nothing may be yet.

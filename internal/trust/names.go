@@ -24,12 +24,15 @@ func Roles() []string {
 	return []string{RoleRoot, RoleTargets, RoleChannels, RoleSnapshot, RoleTimestamp}
 }
 
+// stampName is where everything begins: see FileName.
+const stampName = RoleTimestamp + ".json"
+
 // FileName is the name of a role's metadata in a repository with consistent
 // snapshots: "3.targets.json". The timestamp alone has no number, because it is
 // what tells the numbers of the others.
 func FileName(role string, version int64) string {
 	if role == RoleTimestamp {
-		return "timestamp.json"
+		return stampName
 	}
 	return strconv.FormatInt(version, 10) + "." + role + ".json"
 }
@@ -113,7 +116,7 @@ func notInPath(r rune) bool {
 
 // roleOf returns the role of a metadata file by its name, "" for other files.
 func roleOf(name string) string {
-	if name == FileName(RoleTimestamp, 0) {
+	if name == stampName {
 		return RoleTimestamp
 	}
 	number, rest, _ := strings.Cut(name, ".")

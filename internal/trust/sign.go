@@ -66,7 +66,7 @@ func (e *Editor) Sign(ctx context.Context) (Files, error) {
 	if data, err = signOnline(ctx, stamp, e.root, RoleTimestamp, e.keys); err != nil {
 		return nil, err
 	}
-	files[FileName(RoleTimestamp, 0)] = data
+	files[stampName] = data
 	if err := e.verify(ctx, files); err != nil {
 		return nil, fmt.Errorf("what was signed does not verify: %w", err)
 	}

@@ -60,7 +60,11 @@ func (d dirSource) Names() []string {
 }
 
 func (d dirSource) File(_ context.Context, name string, limit int64) ([]byte, error) {
-	return readFile(filepath.Join(string(d), name), limit)
+	data, err := readFile(filepath.Join(string(d), name), limit)
+	if errors.Is(err, errTooLong) {
+		return nil, tooLong(name, limit)
+	}
+	return data, err
 }
 
 // cachedSource is a source that is read more than once:

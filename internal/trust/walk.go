@@ -110,8 +110,7 @@ func (w *walk) nextRoot(data []byte) error {
 // timestamp is 5.4. The kept one comes first: the new one may not be older, nor
 // another one with the same number.
 func (w *walk) timestamp(ctx context.Context) error {
-	name := FileName(RoleTimestamp, 0)
-	kept, ok := w.kept.files[name]
+	kept, ok := w.kept.files[stampName]
 	if ok {
 		if meta, err := decodeTimestamp(kept); err != nil {
 			w.damage = err
@@ -129,10 +128,10 @@ func (w *walk) timestamp(ctx context.Context) error {
 	if root := w.tuf.Root.Signed; root.IsExpired(w.now) { // 5.3.10
 		return stale(RoleRoot, root.Expires, w.now)
 	}
-	if !slices.Contains(w.names, name) {
-		return untrusted("this repository has no %q", name)
+	if !slices.Contains(w.names, stampName) {
+		return untrusted("this repository has no %q", stampName)
 	}
-	data, err := w.read(ctx, RoleTimestamp, name)
+	data, err := w.read(ctx, RoleTimestamp, stampName)
 	if err != nil {
 		return err
 	}
@@ -155,7 +154,7 @@ func (w *walk) timestamp(ctx context.Context) error {
 			return stale(RoleRoot, root.Expires, w.now)
 		}
 	}
-	w.files[name] = data
+	w.files[stampName] = data
 	return nil
 }
 
