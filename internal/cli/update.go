@@ -44,7 +44,7 @@ const noRepository update.Verdict = "no-repository"
 func newUpdateCommand(g *globals) *cobra.Command {
 	var o updateOptions
 	c := &cobra.Command{
-		Use:     "update",
+		Use:     "update [--retry [VERSION]]",
 		GroupID: "machine",
 		Short:   "Stage the newest release of this machine's channel",
 		Long: `Ask this machine's repository what its channel names and, when that is newer
@@ -57,11 +57,20 @@ follow the publisher's. Exit code 6 says that the repository cannot be reached,
 
 What was staged before and has not booted yet is superseded. A release that did
 not come up here, or that the machine was rolled back from, is not staged again
-unless --retry says so. A release that was withdrawn is never staged, and an
-older one only with --to. A machine that follows no repository has nothing to do.`,
-		Example: "  ashlar update --check\n  ashlar update --reboot\n  ashlar update --to 1.4.0",
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return runUpdate(c.Context(), o, g) },
+unless --retry says so, with its version where the channel names another one. A
+release that was withdrawn is never staged, and an older one only with --to. A
+machine that follows no repository has nothing to do.`,
+		Example: "  ashlar update --check\n  ashlar update --reboot\n  ashlar update --to 1.4.0\n  ashlar update --retry 1.5.0",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if err := o.retryOf(args[0]); err != nil {
+					return err
+				}
+			}
+			return runUpdate(c.Context(), o, g)
+		},
+		ValidArgsFunction: completeDeployments,
 	}
 	flags := c.Flags()
 	flags.BoolVar(&o.check, "check", false, "only say whether there is something new")
@@ -70,6 +79,18 @@ older one only with --to. A machine that follows no repository has nothing to do
 	flags.StringVar(&o.to, "to", "", "stage the release `VERSION`, newer or older, and not what the channel names")
 	flags.BoolVar(&o.reboot, "reboot", false, "restart into the release when it is staged")
 	return c
+}
+
+// retryOf takes the version that stands behind --retry.
+func (o *updateOptions) retryOf(version string) error {
+	switch {
+	case !o.retry:
+		return &codeError{exitUsage, fmt.Errorf("a version is named with --retry or --to, and %q stands alone", version)}
+	case o.to != "" && o.to != version:
+		return &codeError{exitUsage, fmt.Errorf("--retry %s and --to %s are two releases", version, o.to)}
+	}
+	o.to = version
+	return nil
 }
 
 type switchOptions struct {

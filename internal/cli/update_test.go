@@ -115,7 +115,10 @@ func TestStatusOfTrouble(t *testing.T) {
 	if d := s.Deployments[i]; !slices.Contains(d.Roles, update.Failed) || d.Failure == "" || d.TriesLeft != 0 {
 		t.Errorf("status --json: %+v", d)
 	}
-	f.ok("nothing to do: server-2.0.0 did not come up here in 3 tries; ashlar update --retry tries it again\n", "update")
+	f.ok("nothing to do: server-2.0.0 did not come up here in 3 tries; ashlar update --retry 2.0.0 tries it again\n", "update")
+	f.fails(exitUsage, "a version is named with --retry or --to", "update", "2.0.0")
+	f.fails(exitUsage, "--retry 2.0.0 and --to 1.0.0 are two releases", "update", "--retry", "2.0.0", "--to", "1.0.0")
+	f.ok("server-2.0.0: ", "update", "--retry", "2.0.0", "--dry-run")
 	f.ok("server-2.0.0 is staged and boots next", "update", "--retry")
 	f.boots(v2)
 

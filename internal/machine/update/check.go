@@ -224,9 +224,9 @@ func (s *State) judgeHere(d *Deployment) (Verdict, string) {
 	case d.Is(Running):
 		return Current, fmt.Sprintf("%s is running", d.ID())
 	case d.Is(Failed):
-		return HasFailed, fmt.Sprintf("%s did not come up here in %d tries; ashlar update --retry tries it again", d.ID(), d.tries())
+		return HasFailed, fmt.Sprintf("%s did not come up here in %d tries; ashlar update --retry %s tries it again", d.ID(), d.tries(), d.Version)
 	case d.Is(Retired) && d.Remembered():
-		return WasBack, fmt.Sprintf("this machine was rolled back from %s; ashlar update --retry stages it again", d.ID())
+		return WasBack, fmt.Sprintf("this machine was rolled back from %s; ashlar update --retry %s stages it again", d.ID(), d.Version)
 	case d.Is(Retired):
 		return WasBack, fmt.Sprintf("this machine was rolled back from %s; ashlar rollback %s goes forward again", d.ID(), d.Version)
 	case d.Is(Next):
