@@ -172,6 +172,7 @@ func (b *builder) shape(t *tree.Tree) error {
 		{"setting accounts", b.setAccounts},
 		{"adding files", b.addFiles},
 		{"installing the agent", b.addAgent},
+		{"adding the publisher's keys", b.addTrust},
 		{"signing the loader", b.signLoader},
 		{"switching services", b.setServices},
 		{"naming the system", b.nameSystem},

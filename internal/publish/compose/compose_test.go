@@ -2,6 +2,7 @@ package compose
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,7 @@ func contentOf(t *testing.T, tr *tree.Tree, path string) string {
 // installs real packages and takes about a minute.
 func TestTwice(t *testing.T) {
 	cacheDir := testCache(t)
+	small := small + fmt.Sprintf("\n[trust]\nroot = %q\n", newRoot(t))
 	r := writeRecipe(t, small)
 	first, err := Compose(t.Context(), Options{Recipe: r, Epoch: 1700000000, CacheDir: cacheDir, WorkDir: t.TempDir()})
 	if err != nil {
@@ -136,6 +138,9 @@ func TestTwice(t *testing.T) {
 // checkSmall looks for what the recipe asked for and the tree rules promise.
 func checkSmall(t *testing.T, res *Result) {
 	tr := res.Tree
+	if root := contentOf(t, tr, rootPath); !strings.Contains(root, `"_type":"root"`) {
+		t.Errorf("the publisher's root is %q", root)
+	}
 	if who := contentOf(t, tr, "/usr/share/who"); who != "uid=990(app) gid=990(app) groups=990(app)\nport = 1\n" {
 		t.Errorf("the script saw %q", who)
 	}
