@@ -31,9 +31,10 @@ func (o *passphraseOptions) register(flags *pflag.FlagSet) {
 }
 
 // source is what answers for passphrases. What is given as a descriptor or in
-// the environment opens every key; at the terminal, each key is asked for.
+// the environment opens every key. At the terminal, what was typed for one key is
+// tried for the next before that is asked for.
 func (o *passphraseOptions) source() trust.Passphrase {
-	var given []byte
+	var given, typed []byte
 	return func(ask trust.Ask) ([]byte, error) {
 		if given != nil {
 			return given, nil
@@ -47,7 +48,11 @@ func (o *passphraseOptions) source() trust.Passphrase {
 			given = []byte(words)
 			return given, nil
 		}
-		return promptPassphrase(ask)
+		if typed != nil && !ask.New && !ask.Again {
+			return typed, nil
+		}
+		typed, err = promptPassphrase(ask, typed)
+		return typed, err
 	}
 }
 
@@ -75,8 +80,9 @@ func readPassphrase(fd int) ([]byte, error) {
 	return line, nil
 }
 
-// promptPassphrase asks at the terminal, twice for a new one.
-func promptPassphrase(ask trust.Ask) ([]byte, error) {
+// promptPassphrase asks at the terminal, twice for a new one, which may also be
+// the one before.
+func promptPassphrase(ask trust.Ask, before []byte) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, &hintError{
@@ -94,9 +100,16 @@ func promptPassphrase(ask trust.Ask) ([]byte, error) {
 	if !ask.New {
 		return question("Passphrase of")
 	}
-	first, err := question("New passphrase for")
+	words := "New passphrase for"
+	if before != nil {
+		words = "New passphrase (empty: the same as before) for"
+	}
+	first, err := question(words)
 	if err != nil {
 		return nil, err
+	}
+	if len(first) == 0 && before != nil {
+		return before, nil
 	}
 	if len(first) == 0 {
 		return nil, fmt.Errorf("the passphrase for %q is empty", ask.File)
