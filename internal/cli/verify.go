@@ -16,6 +16,7 @@ import (
 
 type verifyOptions struct {
 	deployment string
+	repair     bool
 }
 
 // verifyAnswer is what `ashlar verify --json` prints.
@@ -30,6 +31,8 @@ type verifyAnswer struct {
 	Boot     bootAnswer      `json:"boot"` // boot files, and how the running system was started
 
 	Signatures []deploymentSignatures `json:"signatures"`
+
+	Repaired []update.Repair `json:"repaired"` // with --repair: what was fetched again
 }
 
 // deploymentSignatures is who vouches for one deployment.
@@ -49,8 +52,13 @@ what its name promises; look whether anything is mounted over the sealed root,
 whether boot files are those of their releases, whether the releases are those
 that their publisher signed, as far as this machine has seen that, and whether
 the kernel was started with any other parameters.
-Exit code 3 and the names of files when something is wrong.`,
-		Example: "  ashlar verify\n  ashlar verify --json | jq .damaged",
+Exit code 3 and the names of files when something is wrong.
+
+With --repair, images, objects and boot files that are damaged or missing are
+fetched again, by their digests, from where their deployment came from, and put
+in place of the old ones; then everything is measured again. What the running
+system has open it keeps until the next boot.`,
+		Example: "  ashlar verify\n  ashlar verify --repair\n  ashlar verify --json | jq .damaged",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -60,14 +68,16 @@ Exit code 3 and the names of files when something is wrong.`,
 		},
 		ValidArgsFunction: completeDeployments,
 	}
+	c.Flags().BoolVar(&o.repair, "repair", false, "fetch again what is damaged or missing")
 	return c
 }
 
 func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
-	m, err := openMachine()
+	m, unlock, err := openToVerify(o)
 	if err != nil {
 		return err
 	}
+	defer unlock()
 	s, images, unseen, err := imagesToVerify(m, o.deployment)
 	if err != nil {
 		return err
@@ -76,7 +86,19 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	answer := verifyAnswer{Images: images, Objects: report.Objects, Bytes: report.Bytes, Damaged: report.Damaged, Covering: []sysroot.Mount{}}
+	repaired := []update.Repair{}
+	if o.repair && unseen == nil {
+		r := repairer{m: m, images: images, s: s, report: report}
+		unseen = r.run(ctx, g)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s, report, repaired = r.s, r.report, append(repaired, r.done...)
+	}
+	answer := verifyAnswer{
+		Images: images, Objects: report.Objects, Bytes: report.Bytes, Damaged: report.Damaged,
+		Covering: []sysroot.Mount{}, Repaired: repaired,
+	}
 	if answer.Damaged == nil {
 		answer.Damaged = []store.Damage{}
 	}
@@ -159,6 +181,9 @@ func imagesToVerify(m *update.Machine, word string) (s *update.State, images []v
 }
 
 func printVerify(g *globals, answer verifyAnswer) {
+	for _, r := range answer.Repaired {
+		printRepair(g, r)
+	}
 	for _, d := range answer.Damaged {
 		var paths []string
 		for _, use := range d.UsedBy {

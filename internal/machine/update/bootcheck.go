@@ -13,8 +13,11 @@ import (
 // the kernel checks, for it is there before any kernel; with Secure Boot the
 // firmware checks who signed it, and without, nobody.
 func (m *Machine) CheckBootFile(d *Deployment) error {
+	if d.Lost {
+		return fmt.Errorf("%s has no boot file on the ESP any more", d.ID())
+	}
 	if d.Entry == nil {
-		return nil // the loader has nothing to start
+		return nil // the loader has nothing to start, and is not meant to
 	}
 	file := d.Entry.File
 	doc, err := m.Store.Document(&d.Deployment)

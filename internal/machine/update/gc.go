@@ -94,7 +94,7 @@ func (m *Machine) keep(s *State) map[verity.Digest]bool {
 }
 
 func (s *State) keeps(d *Deployment) bool {
-	if slices.ContainsFunc([]Role{Running, Next, Previous, Staged, Pinned}, d.Is) {
+	if slices.ContainsFunc([]Role{Running, Next, Previous, Staged, Pinned}, d.Is) || d.Lost {
 		return true
 	}
 	running := s.With(Running)

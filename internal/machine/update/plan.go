@@ -193,11 +193,16 @@ func (m *Machine) planObjects(plan *StagePlan, objects []tree.Object, index *pac
 	}
 	plan.Objects, plan.Missing = len(objects), len(missing)
 	if len(missing) > 0 {
-		plan.ranges = index.Plan(func(d verity.Digest) bool { return missing[d] }, pack.PlanOptions{})
-	}
-	plan.Requests = len(plan.ranges)
-	for _, r := range plan.ranges {
-		plan.Transfer += r.Length
+		plan.take(index, func(d verity.Digest) bool { return missing[d] })
 	}
 	return m.checkRoom(plan, sizes)
+}
+
+// take plans to fetch the objects that are wanted.
+func (p *StagePlan) take(index *pack.Index, wanted func(verity.Digest) bool) {
+	p.ranges = index.Plan(wanted, pack.PlanOptions{})
+	p.Requests = len(p.ranges)
+	for _, r := range p.ranges {
+		p.Transfer += r.Length
+	}
 }

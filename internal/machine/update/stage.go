@@ -44,6 +44,15 @@ const defaultBatch = 64 << 20
 // One batch is made durable while the next is fetched: one waits for the disk, the
 // other for the network and the processor.
 func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
+	if err := m.fetchAll(ctx, plan, p); err != nil {
+		return err
+	}
+	p.Stage("sealing the image", 0, progress.Items)
+	return m.storeImage(ctx, plan)
+}
+
+// fetchAll fetches the planned ranges.
+func (m *Machine) fetchAll(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
 	p.Stage("fetching objects", plan.Transfer, progress.Bytes)
 	commits, fetching := errgroup.WithContext(ctx)
 	commits.SetLimit(1)
@@ -69,10 +78,11 @@ func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.
 		commits.Go(func() error { return batch.Commit(ctx) })
 		left = left[n:]
 	}
-	if err := commits.Wait(); err != nil {
-		return err
-	}
-	p.Stage("sealing the image", 0, progress.Items)
+	return commits.Wait()
+}
+
+// storeImage puts the image that was fetched into its place.
+func (m *Machine) storeImage(ctx context.Context, plan *StagePlan) error {
 	return m.inBatch(ctx, func(batch *store.Batch) error {
 		f, err := os.Open(plan.erofs)
 		if err != nil {

@@ -33,6 +33,10 @@ type Deployment struct {
 	Failure string           // why it failed, a sentence; empty where it did not, or did not get to say
 	Fault   *history.Failure // all that its last failed boot left; nil: nothing, or it was good since
 
+	// Lost says that it is wanted and that its boot file is gone from the ESP, as a
+	// cut in the middle of a rename may leave it (docs/esp.md).
+	Lost bool
+
 	id    string
 	aside *aside // nil: it has a boot file, or no memory of one
 }
@@ -91,6 +95,20 @@ func (s *State) assignRoles(running verity.Digest) {
 		// What runs on its last try has no try left, and has not failed yet.
 		add(Failed, !runs && d.failed())
 		add(Pinned, d.Pinned)
+	}
+	s.findLost(running, previous)
+}
+
+// findLost marks what would be running, previous or pinned with its boot file,
+// and has none. What a clean-up that was cut had begun to remove booted well
+// earlier than the previous one.
+func (s *State) findLost(running verity.Digest, previous *Deployment) {
+	for i := range s.Deployments {
+		d := &s.Deployments[i]
+		if d.Entry == nil && d.aside == nil {
+			last := d.GoodBootsSeq > 0 && (previous == nil || d.GoodBootsSeq > previous.GoodBootsSeq)
+			d.Lost = d.Image == running || d.Pinned || last
+		}
 	}
 }
 
