@@ -49,8 +49,10 @@ func (vm *VM) arguments(sockets string) ([]string, error) {
 	if vm.Firmware.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
-	for _, value := range append(vm.credentials(), kernelArguments) {
-		args = append(args, "-smbios", "type=11,value="+comma(value))
+	if !vm.Closed {
+		for _, value := range append(vm.credentials(), kernelArguments) {
+			args = append(args, SMBIOS(value)...)
+		}
 	}
 	return append(args, vm.Args...), nil
 }
@@ -61,18 +63,23 @@ func (vm *VM) credentials() []string {
 	for name, value := range vm.Credentials {
 		all[name] = value
 	}
-	if !vm.NoAgent {
-		all["systemd.extra-unit.vmtest.service"] = agentUnit()
-		all["systemd.unit-dropin.multi-user.target"] = "[Unit]\nWants=vmtest.service\n"
-	}
+	all["systemd.extra-unit.vmtest.service"] = agentUnit()
+	all["systemd.unit-dropin.multi-user.target"] = "[Unit]\nWants=vmtest.service\n"
 	var list []string
 	for name, value := range all {
-		list = append(list, fmt.Sprintf("io.systemd.credential.binary:%s=%s",
-			name, base64.StdEncoding.EncodeToString([]byte(value))))
+		list = append(list, Credential(name, value))
 	}
 	sort.Strings(list)
 	return list
 }
+
+// Credential is the SMBIOS string that gives systemd a credential.
+func Credential(name, value string) string {
+	return fmt.Sprintf("io.systemd.credential.binary:%s=%s", name, base64.StdEncoding.EncodeToString([]byte(value)))
+}
+
+// SMBIOS are QEMU's arguments for a string of SMBIOS type 11.
+func SMBIOS(value string) []string { return []string{"-smbios", "type=11,value=" + comma(value)} }
 
 // comma doubles commas, which separate the parts of QEMU's options.
 func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }

@@ -30,7 +30,7 @@ type Config struct {
 	Credentials map[string]string // more of systemd's system credentials: name and value
 	Args        []string          // added to QEMU's: a TPM, …
 	Console     io.Writer         // gets a copy of the console; nil: only the log
-	NoAgent     bool              // do not put the agent into the guest
+	Closed      bool              // the image takes nothing from SMBIOS: it brings the agent and no_timer_check itself
 }
 
 // Firmware is a pair of OVMF images. Vars is a template, copied for each VM.
