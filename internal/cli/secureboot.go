@@ -85,6 +85,7 @@ func runSecureBootInit(o secureBootInitOptions, g *globals) error {
 type secureBootAllowOptions struct {
 	dir          string
 	certificates []string
+	only         bool
 	passphrase   passphraseOptions
 }
 
@@ -96,10 +97,11 @@ func newSecureBootAllowCommand(g *globals) *cobra.Command {
 		Long: `Add certificates, PEM or DER, to DIR/secureboot/db.auth, signed with KEK.key.
 Machines that enrol it start what these certificates sign as well: the next db
 key, before releases are signed with it, or that of a hardware vendor's firmware
-(option ROMs). Machines with the older db take the new one with
-"ashlar secureboot enroll".`,
-		Example: "  ashlar secureboot allow keys/ next/secureboot/db.crt",
-		Args:    cobra.MinimumNArgs(2),
+(option ROMs). With --only what was there before starts no more. Machines with the
+older db take the new one with "ashlar secureboot enroll".`,
+		Example: `  ashlar secureboot allow keys/ next/secureboot/db.crt
+  ashlar secureboot allow keys/ next/secureboot/db.crt --only`,
+		Args: cobra.MinimumNArgs(2),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
 				return nil, cobra.ShellCompDirectiveFilterDirs
@@ -111,6 +113,7 @@ key, before releases are signed with it, or that of a hardware vendor's firmware
 			return runSecureBootAllow(o, g)
 		},
 	}
+	c.Flags().BoolVar(&o.only, "only", false, "let these certificates take the place of those that are there")
 	o.passphrase.register(c.Flags())
 	return c
 }
@@ -125,7 +128,9 @@ func runSecureBootAllow(o secureBootAllowOptions, g *globals) error {
 		certs = append(certs, cert)
 	}
 	ask := trust.Ask{File: filepath.Join(o.dir, secureboot.Directory, "KEK.key"), Role: "KEK"}
-	if err := secureboot.Allow(o.dir, certs, time.Now(), o.passphrase.of(ask)); err != nil {
+	if err := secureboot.Allow(o.dir, certs, secureboot.AllowOptions{
+		Only: o.only, Now: time.Now(), Passphrase: o.passphrase.of(ask),
+	}); err != nil {
 		return err
 	}
 	return printSecureBootKeys(o.dir, g)

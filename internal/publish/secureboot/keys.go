@@ -39,9 +39,16 @@ func Signer(dir, role string, passphrase func() ([]byte, error)) (*authenticode.
 	return signer, nil
 }
 
+// AllowOptions are the choices for a change of db.
+type AllowOptions struct {
+	Only       bool // the certificates take the place of those that are there
+	Now        time.Time
+	Passphrase func() ([]byte, error) // of KEK.key
+}
+
 // Allow adds certificates to db.auth: what they sign starts as well, on
-// machines that enrol it. It needs KEK.key.
-func Allow(dir string, certs []*x509.Certificate, now time.Time, passphrase func() ([]byte, error)) error {
+// machines that enrol it.
+func Allow(dir string, certs []*x509.Certificate, o AllowOptions) error {
 	keys := filepath.Join(dir, Directory)
 	e, err := efivar.ReadEnrolment(os.DirFS(keys))
 	if err != nil {
@@ -56,6 +63,9 @@ func Allow(dir string, certs []*x509.Certificate, now time.Time, passphrase func
 		return fmt.Errorf("%q: %w", filepath.Join(keys, ownerFile), err)
 	}
 	entries := e.DB.Entries
+	if o.Only {
+		entries = nil
+	}
 	for _, cert := range certs {
 		known := func(e efivar.Entry) bool { return e.Type == efivar.TypeX509 && string(e.Data) == string(cert.Raw) }
 		if slices.ContainsFunc(entries, known) {
@@ -63,10 +73,11 @@ func Allow(dir string, certs []*x509.Certificate, now time.Time, passphrase func
 		}
 		entries = append(entries, efivar.Entry{Type: efivar.TypeX509, Owner: owner, Data: cert.Raw})
 	}
-	if now = now.Truncate(time.Second); !now.After(e.DB.Time) {
+	now := o.Now.Truncate(time.Second)
+	if !now.After(e.DB.Time) {
 		now = e.DB.Time.Add(time.Second) // firmware takes only what is later
 	}
-	kek, err := Signer(dir, "KEK", passphrase)
+	kek, err := Signer(dir, "KEK", o.Passphrase)
 	if err != nil {
 		return err
 	}

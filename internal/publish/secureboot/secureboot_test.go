@@ -99,7 +99,8 @@ func TestAllow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Allow(dir, []*x509.Certificate{next}, now, words); err != nil {
+	o := AllowOptions{Now: now, Passphrase: words}
+	if err := Allow(dir, []*x509.Certificate{next}, o); err != nil {
 		t.Fatal(err)
 	}
 	e := enrolment(t, dir)
@@ -110,8 +111,16 @@ func TestAllow(t *testing.T) {
 	if !e.DB.Time.After(now) {
 		t.Errorf("the update is of %s, no later than the one before", e.DB.Time)
 	}
-	if err := Allow(dir, []*x509.Certificate{next}, now, words); err == nil || !strings.Contains(err.Error(), "already") {
+	if err := Allow(dir, []*x509.Certificate{next}, o); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("the same again: %v", err)
+	}
+	o.Only = true
+	if err := Allow(dir, []*x509.Certificate{next}, o); err != nil {
+		t.Fatal(err)
+	}
+	again := enrolment(t, dir)
+	if certs, err := efivar.Certificates(again.DB.Entries); err != nil || len(certs) != 1 || !certs[0].Equal(next) || !again.DB.Time.After(e.DB.Time) {
+		t.Errorf("db holds %d certificates, of %s: %v", len(certs), again.DB.Time, err)
 	}
 }
 
