@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ashlar-os/ashlar/internal/registry"
 	"github.com/ashlar-os/ashlar/internal/trust"
@@ -142,6 +143,44 @@ func (s *Site) signRelease(index digest.Digest, channels []string) {
 		}
 		return nil
 	})
+}
+
+// Shown is what the site's tag of signed metadata names at a moment. Show puts it
+// back, as whoever may write to a registry can.
+func (s *Site) Shown() ocispec.Descriptor {
+	s.t.Helper()
+	desc, err := s.Layout().Resolve(context.Background(), registry.TagTrust)
+	must(s.t, err)
+	return desc
+}
+
+// Show lets the tag of signed metadata name what it named before.
+func (s *Site) Show(desc ocispec.Descriptor) {
+	s.t.Helper()
+	must(s.t, s.layout.SetTags(desc, registry.TagTrust))
+}
+
+// Metadata reads every file of the signed metadata.
+func (s *Site) Metadata() map[string][]byte {
+	s.t.Helper()
+	ctx := context.Background()
+	list, err := s.Layout().ReadTrust(ctx)
+	must(s.t, err)
+	files := make(map[string][]byte)
+	for _, name := range list.Names() {
+		files[name], err = list.File(ctx, name, 5<<20)
+		must(s.t, err)
+	}
+	return files
+}
+
+// Forge puts files in the place of the signed metadata, whatever they are.
+func (s *Site) Forge(files map[string][]byte) {
+	s.t.Helper()
+	ctx := context.Background()
+	before, err := s.Layout().ReadTrust(ctx)
+	must(s.t, err)
+	must(s.t, s.Layout().WriteTrust(ctx, files, before))
 }
 
 // Withdraw takes a release back.

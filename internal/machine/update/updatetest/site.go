@@ -53,6 +53,9 @@ type Site struct {
 
 	// Before, if set, sees every request before it is answered.
 	Before func(*http.Request)
+	// Instead, if set, may answer a request itself, and says whether it did: it
+	// is whoever stands between machines and the site.
+	Instead func(http.ResponseWriter, *http.Request) bool
 
 	t      testing.TB
 	layout *registry.Layout
@@ -79,7 +82,9 @@ func NewSiteOf(t testing.TB, p *Publisher) *Site {
 		if s.Before != nil {
 			s.Before(r)
 		}
-		server.ServeHTTP(w, r)
+		if s.Instead == nil || !s.Instead(w, r) {
+			server.ServeHTTP(w, r)
+		}
 	}))
 	t.Cleanup(web.Close)
 	_, port, err := net.SplitHostPort(web.Listener.Addr().String())
@@ -104,6 +109,9 @@ type Spec struct {
 	Channels      []string                // nil: "stable"
 	Large         int                     // bytes of noise in front of each file
 	Unsigned      bool                    // its tags move, and nobody signs it
+	Content       string                  // added to a file, so that the image is another one
+	Tree          func(*tree.Tree)        // changes the image; nil: nothing
+	Index         func([]byte) []byte     // changes the pack's index; nil: nothing
 }
 
 // Publish makes a release, signs it, and moves its channels to it. Three of four files
@@ -124,8 +132,12 @@ func (s *Site) Publish(spec Spec) *Release {
 		content[fmt.Sprintf("file%02d", i)] = append(noise, bytes.Repeat(fmt.Appendf(nil, "%s %d\n", seed, i), 300+i)...)
 	}
 	content["root.json"] = s.root
+	content["file00"] = append(content["file00"], spec.Content...)
 	rel := &Release{Objects: make(map[verity.Digest][]byte)}
 	image := makeTree(content, rel.Objects)
+	if spec.Tree != nil {
+		spec.Tree(image)
+	}
 	var erofs, blob bytes.Buffer
 	must(s.t, composefs.Write(&erofs, image, composefs.Options{}))
 	packed, err := pack.Write(context.Background(), &blob, image, func(n *tree.Node) (io.ReadCloser, error) {
@@ -139,6 +151,9 @@ func (s *Site) Publish(spec Spec) *Release {
 		rel.UKI = append(esptest.Release(spec.Name, spec.Version, digest), bytes.Repeat([]byte("kernel"), 3000)...)
 	}
 	index := packed.Index.Encode()
+	if spec.Index != nil {
+		index = spec.Index(index)
+	}
 	rest := []byte(spec.Name + spec.Version)
 	rel.Document = &release.Document{
 		Schema: release.Schema, ID: spec.Name + "-" + spec.Version, Name: spec.Name, Version: spec.Version,
