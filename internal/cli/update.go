@@ -252,12 +252,18 @@ type following struct {
 // so that a check that finds nothing stands in nobody's way.
 func follow(ctx context.Context, m *update.Machine, g *globals, o updateOptions, f following) error {
 	repo, _, err := openRepository(f.Repository)
+	if update.VerdictOn(err) == update.Unreachable {
+		err = fmt.Errorf("cannot reach the repository: %w", err)
+	}
 	if err != nil {
-		return err
+		return g.failedCheck(err)
 	}
 	finding, err := m.Check(ctx, repo, f.Wanted)
 	if err != nil {
 		return g.failedCheck(err)
+	}
+	if finding.Verdict == update.Withdrawn && (f.Switch || f.Version != "") { // a person asked for it
+		return fmt.Errorf("cannot stage %s: %s", finding.ID, finding.Reason)
 	}
 	keepsOnlyFollowing := f.Switch && !o.dryRun && (finding.Verdict == update.Current || finding.Verdict == update.Waiting)
 	if o.check || !f.wants(finding.Verdict) && !keepsOnlyFollowing && finding.Unwanted == nil {
