@@ -71,13 +71,18 @@ func TestKilledAnywhere(t *testing.T) {
 // process is a verb as a process of its own; see TestMain.
 func (f *fakeMachine) process(args ...string) *exec.Cmd {
 	f.t.Helper()
+	return f.processOn(f.c, args...)
+}
+
+func (f *fakeMachine) processOn(c *updatetest.Computer, args ...string) *exec.Cmd {
+	f.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Args[0] = "ashlar"
-	cmd.Env = append(os.Environ(), "ASHLAR_ROOT="+f.c.Root, "GOMAXPROCS=2")
+	cmd.Env = append(os.Environ(), "ASHLAR_ROOT="+c.Root, "GOMAXPROCS=2")
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -25,7 +25,7 @@ var changing = map[uint64]bool{
 // pending is a call between its entry and its end: what it will have done if
 // it succeeds. Its result is the bytes that were written, where that matters.
 type pending struct {
-	ops  []Op
+	op   Op
 	data []byte
 }
 
@@ -44,32 +44,32 @@ func (r *recorder) begin(tid int, c *call) *pending {
 		if c.number == unix.SYS_WRITE {
 			offset = r.position(tid, a[0], node)
 		}
-		return &pending{ops: []Op{{Kind: Write, Node: node, Offset: offset}}, data: r.memory(tid, a[1], a[2])}
+		return &pending{op: Op{Kind: Write, Path: r.now.pathOf(node), Node: node, Offset: offset}, data: r.memory(tid, a[1], a[2])}
 	case unix.SYS_FTRUNCATE:
 		if node, ok := r.file(tid, a[0]); ok {
-			return &pending{ops: []Op{{Kind: Truncate, Node: node, Offset: int64(a[1])}}}
+			return &pending{op: Op{Kind: Truncate, Path: r.now.pathOf(node), Node: node, Offset: int64(a[1])}}
 		}
 	case unix.SYS_FSYNC, unix.SYS_FDATASYNC:
 		if node, ok := r.file(tid, a[0]); ok {
-			return &pending{ops: []Op{{Kind: Fsync, Node: node}}}
+			return &pending{op: Op{Kind: Fsync, Path: r.now.pathOf(node), Node: node}}
 		}
 	case unix.SYS_SYNCFS:
 		if path, ok := r.opened(tid, a[0]); ok {
-			return &pending{ops: []Op{{Kind: Syncfs, Path: path}}}
+			return &pending{op: Op{Kind: Syncfs, Path: path}}
 		}
 	case unix.SYS_MKDIRAT:
 		if path, ok := r.path(tid, a[0], a[1]); ok {
-			return &pending{ops: []Op{r.now.create(path, true)}}
+			return &pending{op: r.now.create(path, true)}
 		}
 	case unix.SYS_SYMLINKAT:
 		if path, ok := r.path(tid, a[1], a[2]); ok {
 			op := r.now.create(path, false)
 			r.now.nodes[op.Node].Target = r.text(tid, a[0])
-			return &pending{ops: []Op{op}}
+			return &pending{op: op}
 		}
 	case unix.SYS_UNLINKAT:
 		if path, ok := r.path(tid, a[0], a[1]); ok {
-			return &pending{ops: []Op{r.now.unlink(path)}}
+			return &pending{op: r.now.unlink(path)}
 		}
 	case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
 		from, okFrom := r.path(tid, a[0], a[1])
@@ -78,7 +78,7 @@ func (r *recorder) begin(tid int, c *call) *pending {
 			r.t.Fatalf("%q is renamed to %q, and only one is on the machine's disk", from, to)
 		}
 		if okFrom && r.now.lookup(from) != 0 {
-			return &pending{ops: []Op{r.now.rename(from, to)}}
+			return &pending{op: r.now.rename(from, to)}
 		}
 	case unix.SYS_FCHMOD, unix.SYS_FCHMODAT:
 		return nil // a mode is no more durable than the inode, and no test depends on one
@@ -121,25 +121,21 @@ func (r *recorder) beginOpen(tid int, a [6]uint64) *pending {
 	node := r.now.lookup(path)
 	switch {
 	case node == 0 && a[2]&unix.O_CREAT != 0:
-		return &pending{ops: []Op{r.now.create(path, false)}}
+		return &pending{op: r.now.create(path, false)}
 	case node != 0 && a[2]&unix.O_TRUNC != 0 && len(r.now.nodes[node].Data) > 0:
-		return &pending{ops: []Op{{Kind: Truncate, Node: node}}}
+		return &pending{op: Op{Kind: Truncate, Path: path, Node: node}}
 	}
 	return nil
 }
 
 // finish notes a call that has succeeded.
 func (r *recorder) finish(c *call, result int64) {
-	for _, op := range c.op.ops {
-		if op.Kind == Write {
-			op.Data = c.op.data[:result]
-		}
-		if op.Path == "" && op.Node != 0 {
-			op.Path = r.now.pathOf(op.Node)
-		}
-		r.now.apply(op)
-		r.log.Ops = append(r.log.Ops, op)
+	op := c.op.op
+	if op.Kind == Write {
+		op.Data = c.op.data[:result]
 	}
+	r.now.apply(op)
+	r.log.Ops = append(r.log.Ops, op)
 }
 
 // file is the node behind a descriptor. One without a name any more is of no

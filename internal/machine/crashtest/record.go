@@ -20,9 +20,17 @@ import (
 // effect. See ptrace(2).
 func Record(t testing.TB, cmd *exec.Cmd, root string) (*Log, int) {
 	t.Helper()
+	return record(t, cmd, root, nil)
+}
+
+func record(t testing.TB, cmd *exec.Cmd, root string, fault *Fault) (*Log, int) {
+	t.Helper()
 	root, err := filepath.EvalSymlinks(root)
 	must(t, err)
-	r := &recorder{t: t, root: root, log: &Log{Before: Load(t, root)}, known: make(map[int]bool), inside: make(map[int]*call)}
+	r := &recorder{
+		t: t, root: root, log: &Log{Before: Load(t, root)},
+		known: make(map[int]bool), inside: make(map[int]*call), fault: fault,
+	}
 	r.now = r.log.Before.clone()
 	runtime.LockOSThread() // one thread is the tracer
 	defer runtime.UnlockOSThread()
@@ -72,6 +80,7 @@ type recorder struct {
 	known   map[int]bool
 	inside  map[int]*call // threads in a call that changes something
 	waiting []int         // threads about to make one, held until the other's is over
+	fault   *Fault        // nil: none
 }
 
 // call is one system call, as it was entered.
@@ -79,6 +88,7 @@ type call struct {
 	number uint64
 	args   [6]uint64
 	op     *pending
+	fails  bool
 }
 
 func (r *recorder) stopped(tid int, signal unix.Signal) {
@@ -111,11 +121,16 @@ func (r *recorder) atCall(tid int) {
 		}
 		if c.op = r.begin(tid, c); c.op != nil {
 			r.inside[tid] = c
+			if c.fails = r.fault.hits(c.op.op); c.fails {
+				r.prevent(tid)
+			}
 		}
 	case info.op == unix.PTRACE_SYSCALL_INFO_EXIT && r.inside[tid] != nil:
 		c := r.inside[tid]
 		delete(r.inside, tid)
-		if result := int64(info.number); result >= 0 { // the union's first field
+		if c.fails {
+			r.answer(tid, r.fault.Errno)
+		} else if result := int64(info.number); result >= 0 { // the union's first field
 			r.finish(c, result)
 		}
 		r.resume(tid, 0)
