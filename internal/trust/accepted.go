@@ -41,6 +41,7 @@ const (
 type note struct {
 	Schema int       `json:"schema"`
 	At     time.Time `json:"at"`     // when it was accepted, or last found unchanged, by this machine's clock
+	Root   int64     `json:"root"`   // the newest root that was verified
 	Online string    `json:"online"` // see onlineKeys
 }
 
@@ -49,18 +50,6 @@ type accepted struct {
 	note
 	files    Files
 	signedAt time.Time // of the timestamp; only set once that was verified
-}
-
-// root returns the number of the newest root, 0 when there is none beside the
-// image's own.
-func (a *accepted) root() int64 {
-	newest := int64(0)
-	for name := range a.files {
-		if v, ok := rootNumber(name); ok {
-			newest = max(newest, v)
-		}
-	}
-	return newest
 }
 
 // rootNumber reads the name of a root's file.
@@ -82,6 +71,25 @@ func (a *accepted) reconcile(root *rootFile) {
 	if a.files != nil && a.Online != onlineKeys(root) {
 		*a = accepted{note: note{At: a.At}}
 	}
+}
+
+// intact says whether the files that were kept are whole, knowing what was
+// verified since: under the same timestamp it must be the same, and without one
+// there is nothing.
+func (a *accepted) intact(verified Files) bool {
+	stamp := a.files[stampName]
+	if stamp == nil {
+		return a.find(RoleSnapshot) == nil
+	}
+	if string(stamp) != string(verified[stampName]) {
+		return true // or at least it was not needed
+	}
+	for name, data := range verified {
+		if roleOf(name) != RoleRoot && string(data) != string(a.files[name]) {
+			return false
+		}
+	}
+	return true
 }
 
 // onlineKeys names the keys of timestamp and snapshot.
@@ -183,8 +191,8 @@ func (c *Client) keep(files Files, n note, damage error) error {
 // newerThan compares two sets that were both verified. Numbers of timestamps
 // say something only under the same keys.
 func (a *accepted) newerThan(files Files, n note) bool {
-	if mine, theirs := (&accepted{files: files}).root(), a.root(); mine != theirs {
-		return theirs > mine
+	if a.Root != n.Root {
+		return a.Root > n.Root
 	}
 	if a.Online != n.Online {
 		return false

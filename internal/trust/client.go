@@ -83,21 +83,20 @@ func (c *Client) refresh(ctx context.Context, src Source, clock func(*accepted) 
 	if err != nil {
 		return nil, errors.Join(err, c.keepRoots(w, before))
 	}
-	same := before.files[stampName] != nil && string(before.files[stampName]) == string(w.files[stampName])
-	whole := maps.EqualFunc(before.files, w.files, bytes.Equal)
-	headless := before.files[stampName] == nil && before.find(RoleSnapshot) != nil
-	if w.damage == nil && (headless || same && !whole && !w.newRoots) {
+	if w.damage == nil && !before.intact(w.files) {
 		w.damage = errors.New("files of the accepted metadata are missing or were changed")
 	}
-	view.Damage, view.Unchanged = w.damage, same && whole
+	view.Damage = w.damage
+	view.Unchanged = w.damage == nil && !w.newRoots && string(before.files[stampName]) == string(w.files[stampName])
 	now := c.time(&accepted{note: note{At: before.At}}) // not the time that a signature claims
 	if view.now.IsZero() {
 		view.now = now // a publisher, who looks whatever the time
 	}
-	if view.Unchanged && now.Sub(before.At) < noteEvery {
+	// The roots may differ all the same, when a new image brought newer ones.
+	if view.Unchanged && now.Sub(before.At) < noteEvery && maps.EqualFunc(before.files, w.files, bytes.Equal) {
 		return view, nil
 	}
-	if err := c.keep(w.files, note{At: now, Online: onlineKeys(w.tuf.Root)}, w.damage); err != nil {
+	if err := c.keep(w.files, note{At: now, Root: w.tuf.Root.Signed.Version, Online: onlineKeys(w.tuf.Root)}, w.damage); err != nil {
 		return nil, err
 	}
 	return view, nil
@@ -118,5 +117,6 @@ func (c *Client) keepRoots(w *walk, before accepted) error {
 			files[name] = data
 		}
 	}
+	before.Root = w.tuf.Root.Signed.Version
 	return c.keep(files, before.note, w.damage)
 }

@@ -72,3 +72,36 @@ func TestMachineFollowsAChannel(t *testing.T) {
 		t.Errorf("expires: %v", e)
 	}
 }
+
+// An update brings an image with a newer root than the first one: the machine's
+// memory goes on, and so it does when the machine goes back to the old image.
+func TestImageBringsANewerRoot(t *testing.T) {
+	p := newPublisher(t)
+	p.release("1.0.0")
+	p.rotate(func(c *RootChange) error { return c.SetThreshold(3) })
+	files := p.release("1.1.0")
+	m := p.machine()
+	v := mustRefresh(t, m, files)
+	if string(v.Root()) != string(files["2.root.json"]) {
+		t.Error("the newest root is another one")
+	}
+	m.Root = v.Root()
+	v = mustRefresh(t, m, files)
+	if !v.Unchanged || v.Damage != nil || string(v.Root()) != string(m.Root) {
+		t.Errorf("unchanged is %v, damage is %v", v.Unchanged, v.Damage)
+	}
+	// It still notices what is new and what is old.
+	mustRefresh(t, m, p.release("1.2.0"))
+	refused(t, m, files, ErrRollback, "this repository shows timestamp 2, and this machine accepted 3 before: somebody shows it the past")
+	files = p.files
+	// And the way back, to an image that knows the first root only.
+	m.Root = p.keys.roots[1]
+	for range 2 {
+		if v, err := m.Accepted(); err != nil || v.Signed()[0].Version != 2 {
+			t.Errorf("%v", err)
+		}
+		if v := mustRefresh(t, m, files); !v.Unchanged || v.Damage != nil {
+			t.Errorf("unchanged is %v, damage is %v", v.Unchanged, v.Damage)
+		}
+	}
+}

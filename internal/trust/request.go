@@ -183,7 +183,7 @@ func (r *Request) parse() (*parsed, error) {
 // followRoots verifies that each root follows from the one before it.
 func (r *Request) followRoots() ([]*rootFile, error) {
 	var roots []*rootFile
-	w := &walk{}
+	w := &walk{kept: &accepted{}, files: Files{}}
 	for i, data := range r.Roots {
 		root, err := decodeRoot(data)
 		if err != nil {

@@ -23,6 +23,7 @@ type View struct {
 	image    Target
 	now      time.Time
 	root     *rootFile
+	rootData []byte
 	stamp    *timestampFile
 	snapshot *snapshotFile
 	targets  *targetsFile
@@ -51,7 +52,7 @@ type Withdrawal struct {
 func newView(w *walk, image Target) (*View, error) {
 	v := &View{
 		image: image, now: w.now, files: w.files,
-		root: w.tuf.Root, stamp: w.tuf.Timestamp, snapshot: w.tuf.Snapshot,
+		root: w.tuf.Root, rootData: w.rootData, stamp: w.tuf.Timestamp, snapshot: w.tuf.Snapshot,
 		targets: w.tuf.Targets[RoleTargets], channels: w.tuf.Targets[RoleChannels],
 	}
 	c, err := readContent(v.targets, v.channels)
@@ -187,7 +188,7 @@ func (v *View) Stale() error {
 }
 
 // Root returns the newest root, as its holders signed it.
-func (v *View) Root() []byte { return v.files[FileName(RoleRoot, v.root.Signed.Version)] }
+func (v *View) Root() []byte { return v.rootData }
 
 // signers returns which of the keys have validly signed.
 func signers[T metadata.Roles](meta *metadata.Metadata[T], ids []string, keys map[string]*metadata.Key) []string {

@@ -24,9 +24,10 @@ type walk struct {
 	names    []string // what the source has
 	tuf      *trustedmetadata.TrustedMetadata
 	now      time.Time
-	files    Files // everything that was verified, roots after the first included
-	newRoots bool  // some of those roots were not kept before
-	damage   error // why what was kept could not be used
+	files    Files  // everything that was verified, roots after the first included
+	rootData []byte // the newest root
+	newRoots bool   // some of those roots were not kept before
+	damage   error  // why what was kept could not be used
 }
 
 func (w *walk) run(ctx context.Context, first []byte) error {
@@ -56,7 +57,15 @@ func (w *walk) firstRoot(data []byte) error {
 		return untrusted("the first root is signed by %d of its holders, and %d must",
 			len(signers(root, role.KeyIDs, root.Signed.Keys)), role.Threshold)
 	}
-	w.tuf = tuf
+	w.tuf, w.rootData = tuf, data
+	// An older image, to which a machine may go back, begins with an older root:
+	// those before this one stay, for it to verify.
+	w.files[FileName(RoleRoot, root.Signed.Version)] = data
+	for name, older := range w.kept.files {
+		if v, ok := rootNumber(name); ok && v < root.Signed.Version {
+			w.files[name] = older
+		}
+	}
 	// What was kept expired long ago, maybe, and is still good to compare with.
 	w.tuf.RefTime = time.Time{}
 	return nil
@@ -103,8 +112,11 @@ func (w *walk) nextRoot(data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.tuf.UpdateRoot(data)
-	return w.explainRoot(next, err)
+	if _, err = w.tuf.UpdateRoot(data); err != nil {
+		return w.explainRoot(next, err)
+	}
+	w.rootData = data
+	return nil
 }
 
 // timestamp is 5.4. The kept one comes first: the new one may not be older, nor
