@@ -79,6 +79,11 @@ func (vm *VM) disks() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, "-drive", "if=none,id=disk,discard=unmap,format="+vm.format+",file="+comma(vm.disk))
-	return append(args, devices...), nil
+	disk := []string{"-drive", "if=none,id=disk,discard=unmap,format=" + vm.format + ",file=" + comma(vm.disk)}
+	if vm.Record {
+		if disk, err = vm.recordedDisk(); err != nil {
+			return nil, err
+		}
+	}
+	return append(append(args, disk...), devices...), nil
 }

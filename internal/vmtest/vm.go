@@ -29,6 +29,7 @@ type Config struct {
 	Firmware    Firmware          // default OVMF without Secure Boot
 	Credentials map[string]string // more of systemd's system credentials: name and value
 	Args        []string          // added to QEMU's: a TPM, …
+	Record      bool              // keep a log of all writes to the disk, see Recording
 	Console     io.Writer         // gets a copy of the console; nil: only the log
 	Closed      bool              // the image takes nothing from SMBIOS: it brings the agent and no_timer_check itself
 }
@@ -52,6 +53,7 @@ type VM struct {
 	disk    string // path of the disk and its format
 	format  string
 	starts  int
+	record  recorder
 	run     *running // nil when off
 }
 
