@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -17,7 +18,9 @@ var changing = map[uint64]bool{
 	unix.SYS_RENAMEAT: true, unix.SYS_RENAMEAT2: true, unix.SYS_UNLINKAT: true, unix.SYS_MKDIRAT: true,
 	unix.SYS_FSYNC: true, unix.SYS_FDATASYNC: true, unix.SYS_SYNCFS: true, unix.SYS_FCHMOD: true, unix.SYS_FCHMODAT: true,
 
-	unix.SYS_WRITEV: true, unix.SYS_PWRITEV: true, unix.SYS_COPY_FILE_RANGE: true, unix.SYS_SENDFILE: true, unix.SYS_SPLICE: true,
+	unix.SYS_COPY_FILE_RANGE: true, unix.SYS_FSETXATTR: true,
+
+	unix.SYS_WRITEV: true, unix.SYS_PWRITEV: true, unix.SYS_SENDFILE: true, unix.SYS_SPLICE: true,
 	unix.SYS_FALLOCATE: true, unix.SYS_LINKAT: true, unix.SYS_SYMLINKAT: true, unix.SYS_MKNODAT: true, unix.SYS_OPENAT2: true,
 	unix.SYS_TRUNCATE: true, unix.SYS_SYNC_FILE_RANGE: true,
 }
@@ -45,6 +48,18 @@ func (r *recorder) begin(tid int, c *call) *pending {
 			offset = r.position(tid, a[0], node)
 		}
 		return &pending{op: Op{Kind: Write, Path: r.now.pathOf(node), Node: node, Offset: offset}, data: r.memory(tid, a[1], a[2])}
+	case unix.SYS_COPY_FILE_RANGE:
+		if node, ok := r.file(tid, a[2]); ok {
+			if a[1] != 0 || a[3] != 0 {
+				r.t.Fatal("copy_file_range with offsets is not known to the recorder")
+			}
+			op := Op{Kind: Write, Path: r.now.pathOf(node), Node: node, Offset: r.position(tid, a[2], node)}
+			return &pending{op: op, data: r.ahead(tid, a[0], a[4])}
+		}
+	case unix.SYS_FSETXATTR:
+		if node, ok := r.file(tid, a[0]); ok && r.text(tid, a[1]) == SealAttribute {
+			return &pending{op: Op{Kind: Seal, Path: r.now.pathOf(node), Node: node}}
+		}
 	case unix.SYS_FTRUNCATE:
 		if node, ok := r.file(tid, a[0]); ok {
 			return &pending{op: Op{Kind: Truncate, Path: r.now.pathOf(node), Node: node, Offset: int64(a[1])}}
@@ -174,6 +189,19 @@ func (r *recorder) position(tid int, fd uint64, node int) int64 {
 		return int64(len(r.now.nodes[node].Data))
 	}
 	return at
+}
+
+// ahead is what a process would read next through a descriptor, up to max bytes.
+func (r *recorder) ahead(tid int, fd, max uint64) []byte {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(fd)))
+	must(r.t, err)
+	defer f.Close()
+	st, err := f.Stat()
+	must(r.t, err)
+	at := r.position(tid, fd, 0)
+	b, err := io.ReadAll(io.NewSectionReader(f, at, min(st.Size()-at, int64(min(max, 1<<30)))))
+	must(r.t, err)
+	return b
 }
 
 func decimal(n int) string { return strconv.Itoa(n) }

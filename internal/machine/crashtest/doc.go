@@ -25,6 +25,8 @@
 //     OSDI 2018).
 //   - One rename is atomic, between directories too: it is one transaction of the
 //     journal, or one of the tree.
+//   - A file's fs-verity flag is one of these changes, and it is set when the content
+//     and the hash tree have been written (Documentation/filesystems/fsverity.rst).
 //   - Content that was not flushed may be missing altogether, so that a renamed
 //     file is empty (ext4's delayed allocation; Documentation/admin-guide/ext4.rst,
 //     "auto_da_alloc"), end early, be zeros, or have later pages without earlier ones.

@@ -10,7 +10,7 @@ import (
 // pendingOps are the operations before a cut that no flush has covered.
 type pendingOps struct {
 	base  *Tree        // everything that is durable
-	names []Op         // changes of names, in their order
+	names []Op         // changes of names, and seals, in their order
 	files map[int][]Op // changes of content, by file
 	order []int        // of the files, as they were first written to
 }
@@ -38,7 +38,7 @@ func (l *Log) pendingAt(cut int) *pendingOps {
 		switch {
 		case durable[i]:
 			p.base.apply(op)
-		case len(op.Slots) > 0:
+		case len(op.Slots) > 0 || op.Kind == Seal:
 			p.names = append(p.names, op)
 		case op.Kind == Write || op.Kind == Truncate:
 			if p.files[op.Node] == nil {
@@ -115,7 +115,9 @@ func (p *pendingOps) tree(some []bool, fate []content) *Tree {
 		for _, op := range p.files[node] {
 			t.apply(op)
 		}
-		t.nodes[node].Data = fate[i].with(before, t.nodes[node].Data)
+		if !t.nodes[node].Sealed { // the flag is set when the content is on the disk
+			t.nodes[node].Data = fate[i].with(before, t.nodes[node].Data)
+		}
 	}
 	return t
 }

@@ -25,8 +25,13 @@ type Node struct {
 	Dir    bool
 	Data   []byte
 	Target string // "": no link
+	Sealed bool
 	Names  map[string]int
 }
+
+// SealAttribute stands for fs-verity's flag, on file systems that have none: who
+// plays the kernel sets it where the kernel would set the flag.
+const SealAttribute = "user.ashlar.sealed"
 
 const rootNode = 1
 
@@ -178,6 +183,8 @@ func (t *Tree) rename(from, to string) Op {
 func (t *Tree) apply(op Op) {
 	n := &t.nodes[op.Node]
 	switch op.Kind {
+	case Seal:
+		n.Sealed = true
 	case Write:
 		end := op.Offset + int64(len(op.Data))
 		data := make([]byte, max(end, int64(len(n.Data))))
@@ -221,6 +228,7 @@ const (
 	Truncate Kind = "truncate"
 	Rename   Kind = "rename"
 	Unlink   Kind = "unlink"
+	Seal     Kind = "seal"
 	Fsync    Kind = "fsync"
 	Syncfs   Kind = "syncfs"
 )

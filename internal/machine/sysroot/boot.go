@@ -251,7 +251,7 @@ func (b *boot) seal() error {
 		return fmt.Errorf("sealing: %w", err)
 	}
 	b.record.Sealed = int(sealed.Load())
-	return syncDir(storeDir)
+	return syncDir(b.store.Dir)
 }
 
 // mountImage measures the image and mounts its tree as the root to be.

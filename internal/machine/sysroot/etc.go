@@ -70,7 +70,7 @@ func (b *boot) mergeEtc() error {
 	if _, err := os.Lstat(b.store.EtcReport(d)); err == nil {
 		return nil
 	}
-	report, err := b.mergeFrom(base)
+	report, err := b.mergeFrom(base, func(o etc.MergeOptions) (*etc.Report, error) { return b.mergeOver(base, o) })
 	if err != nil {
 		return fmt.Errorf("cannot carry /etc over from deployment %s: %w", base.Short(), err)
 	}
@@ -82,8 +82,9 @@ func (b *boot) mergeEtc() error {
 }
 
 // mergeFrom merges into etc.new, renames that to etc and writes the report: cut
-// before the report is there, it is all done again.
-func (b *boot) mergeFrom(base verity.Digest) (*etc.Report, error) {
+// before the report is there, it is all done again. merge brings its result to the
+// disk.
+func (b *boot) mergeFrom(base verity.Digest, merge func(etc.MergeOptions) (*etc.Report, error)) (*etc.Report, error) {
 	d := b.params.image
 	upper := b.store.EtcUpper(d)
 	merged := upper + ".new"
@@ -101,7 +102,7 @@ func (b *boot) mergeFrom(base verity.Digest) (*etc.Report, error) {
 			return nil, err
 		}
 	} else {
-		report, err = b.mergeOver(base, etc.MergeOptions{
+		report, err = merge(etc.MergeOptions{
 			BaseDir:   filepath.Join(oldRoot, imageEtc),
 			MineUpper: mine,
 			TheirsDir: filepath.Join(newRoot, imageEtc),
