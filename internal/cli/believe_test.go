@@ -182,7 +182,16 @@ func TestNobodyVouches(t *testing.T) {
 	if code != exitDamaged || !strings.Contains(out, "not vouched for server-9.0.0: no release of server (amd64) with the document sha256:") || strings.Contains(out, "for server-1.0.0") {
 		t.Errorf("verify ends with %d\n%s", code, out)
 	}
-	// The memory is not sealed; whoever deletes it makes the machine look again.
+	// The memory is not sealed. Whoever damages it makes the machine begin again, and is told of.
+	memory := filepath.Join(f.c.Root, "sysroot/ashlar/trust/server/current/timestamp.json")
+	if err := os.WriteFile(memory, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.ok("NOBODY VOUCHES FOR IT: the accepted metadata is damaged: ", "status")
+	if _, errs, code := f.run("update", "--check"); code != exitOK || !strings.Contains(errs, "so an older state of it would not be noticed this once: ") {
+		t.Errorf("with a damaged memory: %d\n%s", code, errs)
+	}
+	f.ok("verified", "status")
 	if err := os.RemoveAll(filepath.Join(f.c.Root, "sysroot/ashlar/trust/server")); err != nil {
 		t.Fatal(err)
 	}

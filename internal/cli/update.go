@@ -262,6 +262,9 @@ func follow(ctx context.Context, m *update.Machine, g *globals, o updateOptions,
 	if err != nil {
 		return g.failedCheck(err)
 	}
+	if finding.Forgot != "" {
+		fmt.Fprintf(g.stderr, "ashlar: what was accepted of %s before is of no use, so an older state of it would not be noticed this once: %s\n", repo.Name, finding.Forgot)
+	}
 	if finding.Verdict == update.Withdrawn && (f.Switch || f.Version != "") { // a person asked for it
 		return fmt.Errorf("cannot stage %s: %s", finding.ID, finding.Reason)
 	}

@@ -60,6 +60,10 @@ type Finding struct {
 	Unstaged string      // the ID of what Unwanted was, once it does not boot next any more
 	Unwanted *Deployment // it would boot next, never did, and was withdrawn; nil: there is none
 
+	// Forgot says why nothing older than this was known, although something had
+	// been accepted before: that was damaged. Empty where it was not.
+	Forgot string
+
 	image trust.Target
 	repo  *registry.Repository
 	rel   *registry.Release // nil until it is needed
@@ -118,6 +122,9 @@ func (m *Machine) check(ctx context.Context, repo *registry.Repository, w Wanted
 		return nil, err
 	}
 	f.ID = f.image.Name + "-" + f.Release.Version
+	if view.Damage != nil {
+		f.Forgot = view.Damage.Error()
+	}
 	f.Recalled, f.Unwanted = state.recalled(view), state.unwanted(view)
 	return f, m.Judge(ctx, f)
 }

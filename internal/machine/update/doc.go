@@ -23,6 +23,16 @@
 // boots what runs. Nothing that the running deployment uses is written to or
 // removed, ever.
 //
+// # Believing
+//
+// A plan is only made from a [Finding], and a finding is of a release that its
+// publisher signed: [Machine.Check] reads the repository's signed metadata,
+// believes it as package trust does, from the root in the image that runs, and
+// takes the release by the digest that is signed. Looking takes no lock. What was
+// accepted is kept below the store's trust/, so that nothing older is believed
+// later, and so that [Machine.Vouches] can say, without a network, who vouches for
+// what is here.
+//
 // # What a deployment is to the machine
 //
 // Roles are not stored. They follow from the boot files' names, which the loader
