@@ -2,6 +2,7 @@ package updatetest
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -138,6 +139,28 @@ func (s *Site) signRelease(index digest.Digest, channels []string) {
 		}
 		for _, channel := range channels {
 			if err := e.SetChannel(channel, rel.Document.Version); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// SignMany signs documents of releases that are nowhere else: versions 0.0.1 to 0.0.n.
+func (s *Site) SignMany(name string, n int) {
+	s.t.Helper()
+	rel, err := s.Layout().ReadRelease(context.Background(), "stable")
+	must(s.t, err)
+	s.Sign(func(e *trust.Editor) error {
+		for i := range n {
+			doc := *rel.Document
+			doc.Name, doc.Version = name, fmt.Sprintf("0.0.%d", i+1)
+			doc.ID = doc.Name + "-" + doc.Version
+			b, err := doc.Encode()
+			if err != nil {
+				return err
+			}
+			if err := e.AddRelease(b, digest.FromBytes(b)); err != nil {
 				return err
 			}
 		}
