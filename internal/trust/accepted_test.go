@@ -123,31 +123,78 @@ func TestDamage(t *testing.T) {
 	})
 }
 
-// What a cut leaves beside what is accepted does not matter, and goes.
-func TestLeftovers(t *testing.T) {
+// A machine is cut at each step of accepting something: what it has then is the
+// old or the new, whole, and the next check goes on and cleans up.
+func TestCuts(t *testing.T) {
 	p := newPublisher(t)
-	m := p.machine()
-	mustRefresh(t, m, p.release("1.0.0"))
-	half := filepath.Join(m.Dir, generationName+"half")
-	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "timestamp.json"), []byte("{"), 0o644),
-		os.Symlink("generation-half", filepath.Join(m.Dir, currentName+".new"))); err != nil {
-		t.Fatal(err)
+	one := p.release("1.0.0")
+	two := p.release("1.1.0")
+	for _, c := range []struct {
+		step  string
+		leave func(dir, before, after string) error // from a directory in which all was done
+		want  string
+	}{
+		{"nothing", func(dir, before, after string) error {
+			return errors.Join(os.RemoveAll(after), link(dir, before))
+		}, "1.0.0"},
+		{"a directory", func(dir, before, after string) error {
+			return errors.Join(os.RemoveAll(after), os.Mkdir(after, 0o700), link(dir, before))
+		}, "1.0.0"},
+		{"half of the files", func(dir, before, after string) error {
+			return errors.Join(os.Remove(filepath.Join(after, "timestamp.json")), os.Truncate(filepath.Join(after, "2.targets.json"), 9), link(dir, before))
+		}, "1.0.0"},
+		{"all files, no link", func(dir, before, after string) error { return link(dir, before) }, "1.0.0"},
+		{"a link that was not renamed", func(dir, before, after string) error {
+			return errors.Join(link(dir, before), os.Symlink(filepath.Base(after), filepath.Join(dir, currentName+".new")))
+		}, "1.0.0"},
+		{"the link, and nothing cleaned", func(dir, before, after string) error { return nil }, "1.1.0"},
+	} {
+		t.Run(c.step, func(t *testing.T) {
+			m := p.machine()
+			mustRefresh(t, m, one)
+			before := filepath.Join(m.Dir, generation(t, m))
+			saved := filepath.Join(t.TempDir(), "saved")
+			if err := os.CopyFS(saved, os.DirFS(before)); err != nil {
+				t.Fatal(err)
+			}
+			mustRefresh(t, m, two)
+			if err := os.CopyFS(before, os.DirFS(saved)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.leave(m.Dir, before, filepath.Join(m.Dir, generation(t, m))); err != nil {
+				t.Fatal(err)
+			}
+			v, err := m.Accepted()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := v.Channel("stable"); err != nil || r.Version != c.want {
+				t.Errorf("accepted: %v, %v", r.Version, err)
+			}
+			if v := mustRefresh(t, m, two); v.Unchanged != (c.want == "1.1.0") || v.Damage != nil {
+				t.Errorf("unchanged is %v, damage is %v", v.Unchanged, v.Damage)
+			}
+			three := p.publish(nil)
+			mustRefresh(t, m, three)
+			entries, err := os.ReadDir(m.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			if want := []string{currentName, generation(t, m), lockName}; strings.Join(names, " ") != strings.Join(want, " ") {
+				t.Errorf("the directory holds %q, want %q", names, want)
+			}
+		})
 	}
-	if v := mustRefresh(t, m, p.files); !v.Unchanged {
-		t.Error("something is new")
-	}
-	mustRefresh(t, m, p.release("1.1.0"))
-	entries, err := os.ReadDir(m.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if want := []string{currentName, generation(t, m), lockName}; strings.Join(names, " ") != strings.Join(want, " ") {
-		t.Errorf("the directory holds %q, want %q", names, want)
-	}
+}
+
+// link sets the link back.
+func link(dir, to string) error {
+	current := filepath.Join(dir, currentName)
+	return errors.Join(os.Remove(current), os.Symlink(filepath.Base(to), current))
 }
 
 // Checks at once: each gets what it asked for, none fails, and the newest wins.

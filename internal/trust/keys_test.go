@@ -194,6 +194,30 @@ func TestFindKey(t *testing.T) {
 	}
 }
 
+// Cut between the two files of a new root: the numbered one counts.
+func TestNewRootIsCut(t *testing.T) {
+	p := newPublisher(t)
+	p.rotate(func(c *RootChange) error { return c.SetThreshold(3) })
+	dir := p.keys.dir
+	if err := os.WriteFile(filepath.Join(dir, newestRoot), p.keys.roots[1], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k := reopen(t, dir, p.keys)
+	if string(k.Root()) != string(p.keys.roots[2]) {
+		t.Error("root 2 is forgotten")
+	}
+	c, err := k.ChangeRoot(RootOptions{Now: at(today)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Sign(ctx), c.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	if string(read(t, filepath.Join(dir, newestRoot))) != string(k.roots[3]) {
+		t.Error("root.json is not the newest")
+	}
+}
+
 // A keyring whose roots do not follow from each other is not opened.
 func TestKeyringsRoots(t *testing.T) {
 	p := newPublisher(t)

@@ -2,7 +2,6 @@ package trust
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -221,13 +220,4 @@ func (k *Keyring) Find(what string) (Key, error) {
 		return Key{}, fmt.Errorf("no key in %q is called %.80q", k.dir, what)
 	}
 	return Key{}, fmt.Errorf("%.80q stands for %d keys in %q: name one by its file or its id", what, len(found), k.dir)
-}
-
-// PublicKey returns the public half of a key that the newest root names.
-func (k *Keyring) PublicKey(id string) ([]byte, error) {
-	key, ok := k.root.Signed.Keys[id]
-	if !ok {
-		return nil, fmt.Errorf("root %d names no key %.12q", k.root.Signed.Version, id)
-	}
-	return hex.DecodeString(key.Value.PublicKey)
 }

@@ -79,7 +79,7 @@ func sign[T metadata.Roles](ctx context.Context, meta *metadata.Metadata[T], ids
 	return nil
 }
 
-// role returns who may sign: the keys and how many of them must.
+// rootRole returns who may sign for a role: the keys, and how many of them must.
 func rootRole(root *rootFile, name string) ([]string, int) {
 	role := root.Signed.Roles[name]
 	return role.KeyIDs, role.Threshold

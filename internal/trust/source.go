@@ -66,21 +66,3 @@ func (d dirSource) File(_ context.Context, name string, limit int64) ([]byte, er
 	}
 	return data, err
 }
-
-// cachedSource is a source that is read more than once:
-// each file is asked for only once.
-type cachedSource struct {
-	Source
-	files Files
-}
-
-func (c *cachedSource) File(ctx context.Context, name string, limit int64) ([]byte, error) {
-	if data, err := c.files.File(ctx, name, limit); !errors.Is(err, fs.ErrNotExist) {
-		return data, err
-	}
-	data, err := c.Source.File(ctx, name, limit)
-	if err == nil {
-		c.files[name] = data
-	}
-	return data, err
-}
