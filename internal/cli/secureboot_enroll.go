@@ -101,6 +101,9 @@ func runSecureBootEnroll(o secureBootEnrollOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
+	if o.byLoader != "" && len(plan.Variables) > 0 && plan.Mode != secureboot.Setup {
+		return errors.New("the loader enrols keys in setup mode only, and this machine's firmware has keys; leave out --by-loader")
+	}
 	answer := secureBootEnrolled{
 		Mode: plan.Mode, Variables: plan.Variables, ByLoader: o.byLoader, Starts: plan.Starts, DB: subjects(e.DB),
 	}

@@ -111,6 +111,7 @@ func TestEnroll(t *testing.T) {
 	m.ok("", "secureboot", "init", other)
 	m.fails(exitError, `a platform key already, of "CN=Acme Secure Boot PK"`, "secureboot", "enroll", other)
 	m.ok("", "secureboot", "allow", m.dir, filepath.Join(other, "secureboot", "db.crt"))
+	m.fails(exitError, "in setup mode only", "secureboot", "enroll", m.dir, "--by-loader")
 	m.ok("db is changed", "secureboot", "enroll", m.dir)
 	m.fails(exitUsage, "want if-safe or force", "secureboot", "enroll", "--by-loader=off")
 
