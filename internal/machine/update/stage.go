@@ -75,7 +75,9 @@ func (m *Machine) fetchAll(ctx context.Context, plan *StagePlan, p progress.Repo
 			}
 			return err
 		}
-		commits.Go(func() error { return batch.Commit(ctx) })
+		// What has arrived is kept also when the next batch is interrupted: the
+		// disk is waited for once more, so that nothing is fetched twice.
+		commits.Go(func() error { return batch.Commit(context.WithoutCancel(ctx)) })
 		left = left[n:]
 	}
 	return commits.Wait()
