@@ -71,6 +71,9 @@ func TestHostileImages(t *testing.T) {
 		"slash": {func(b []byte, im *image) {
 			copy(b[bytes.Index(b, []byte("subtarget")):], "s/b")
 		}, "holds a slash"},
+		"up and out": {func(b []byte, im *image) {
+			le.PutUint64(entryOf(b, im, "sub", "dir"), uint64(im.inodes[numberOf(im, "target")].pos/slotSize))
+		}, `".." leads to`},
 		"order": {func(b []byte, im *image) {
 			copy(b[bytes.Index(b, []byte("filelink")):], "zile")
 		}, `"link" comes after "zile"`},
