@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/crashtest"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
@@ -36,6 +38,27 @@ func TestCrashMatrix(t *testing.T) {
 		})
 	}
 	t.Logf("all: %v", total)
+}
+
+// TestBlessingCut is the same for what others do to the ESP, in the order of their
+// calls: the loader counts a boot down, systemd-bless-boot takes the counter away
+// (src/bless-boot/bless-boot.c: rename, fsync of the directory, syncfs).
+func TestBlessingCut(t *testing.T) {
+	f, v1 := newFakeMachine(t)
+	v2 := f.publish("2.0.0")
+	f.ok("staged", "update")
+	m := newMatrix(t, f, scene{after: v2})
+	m.allowed[v1.Image()] = true
+	stem := "efi/EFI/Linux/ashlar_2.0.0_" + v2.Image().String()[:12]
+	log := &crashtest.Log{Before: crashtest.Load(t, f.c.Root)}
+	for _, names := range [][2]string{{"+3.efi", "+2-1.efi"}, {"+2-1.efi", ".efi"}} {
+		log.Ops = append(log.Ops,
+			crashtest.Op{Kind: crashtest.Rename, Path: stem + names[0], To: stem + names[1]},
+			crashtest.Op{Kind: crashtest.Fsync, Path: "efi/EFI/Linux"},
+			crashtest.Op{Kind: crashtest.Syncfs, Path: "efi/EFI/Linux"})
+	}
+	m.enumerate(log, m.bootFiles(), m.bootFiles())
+	t.Logf("%d operations: %v", m.ops, m.counts)
 }
 
 // counts is what is reported.
@@ -113,8 +136,14 @@ func (m *matrix) run() {
 		m.t.Fatalf("%q ended with %d", m.s.args, code)
 	}
 	m.f.boots(m.s.after)
+	m.enumerate(log, before, m.bootFiles())
+	m.runAgain()
+}
+
+// enumerate looks at every state of what was recorded, between the boot files
+// before and after it.
+func (m *matrix) enumerate(log *crashtest.Log, before, after map[verity.Digest][]byte) {
 	m.ops = len(log.Ops)
-	after := m.bootFiles()
 	maps.Copy(m.ukis, before)
 	maps.Copy(m.ukis, after)
 	for d := range after {
@@ -155,7 +184,6 @@ func (m *matrix) run() {
 	}
 	vfat.Sectors(image, m.ops, 1, esps(false))
 	vfat.InOrder(image, esps(true))
-	m.runAgain()
 }
 
 // sample keeps a state in which EFI/Linux looks as in none before, and some others.
@@ -193,13 +221,77 @@ func (m *matrix) runAgain() {
 		if err := c.Whole(m.s.after.Image()); err != nil {
 			m.t.Errorf("%s: after running it again: %v", key, err)
 		}
-		if left := c.Leftovers(); len(left) > 0 {
-			m.t.Errorf("%s: it leaves %q", key, left)
-		}
+		m.tidy(key, c)
 		if m.t.Failed() {
 			return
 		}
 	}
+}
+
+// bootName is the name of a boot file of Ashlar's.
+var bootName = regexp.MustCompile(`^ashlar_[0-9.]+_[0-9a-f]{12}(\+[0-9]+(-[0-9]+)?)?\.efi$`)
+
+// tidy looks for what is left over after the next run and a clean-up: in the store
+// there are images with a deployment and a boot file, what these use, and nothing
+// else; on the ESP are their boot files.
+func (m *matrix) tidy(key string, c *updatetest.Computer) {
+	m.t.Helper()
+	if out, errs, code := m.f.runOn(c, "gc"); code != exitOK {
+		m.t.Errorf("%s: gc ends with %d\n%s%s", key, code, out, errs)
+	}
+	left := c.Leftovers()
+	root, err := os.ReadDir(filepath.Join(c.Root, "efi"))
+	must(m.t, err)
+	for _, e := range root {
+		if e.Name() != "EFI" {
+			left = append(left, e.Name())
+		}
+	}
+	booted := make(map[string]bool)
+	for _, name := range c.BootFiles() {
+		if !bootName.MatchString(name) {
+			left = append(left, name)
+			continue
+		}
+		_, digest, _ := strings.Cut(strings.TrimPrefix(name, "ashlar_"), "_")
+		booted[digest[:12]] = true
+	}
+	objects := make(map[verity.Digest]bool)
+	for _, image := range c.Images() {
+		tree, err := composefs.ReadBytes(m.read(c, "images/"+image))
+		must(m.t, err)
+		for _, o := range tree.Objects() {
+			objects[o.Digest] = true
+		}
+		m.read(c, "deployments/"+image+"/deployment.json")
+		if !booted[image[:12]] && !m.lostIn(key, image) {
+			left = append(left, "images/"+image)
+		}
+	}
+	if n := c.Objects(); n != len(objects) {
+		left = append(left, fmt.Sprintf("%d objects of which %d are used", n, len(objects)))
+	}
+	if len(left) > 0 {
+		m.t.Errorf("%s: left over are %q", key, left)
+	}
+}
+
+// lostIn reports whether a state had no boot file of an image: what was good keeps
+// its deployment then, for `ashlar verify --repair`.
+func (m *matrix) lostIn(key, image string) bool {
+	for name := range strings.SplitSeq(key, ";") {
+		if file, size, ok := strings.Cut(name, " "); ok && strings.Contains(file, image[:12]) && !strings.HasPrefix(size, "0 ") {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *matrix) read(c *updatetest.Computer, name string) []byte {
+	m.t.Helper()
+	b, err := os.ReadFile(filepath.Join(c.Root, "sysroot/ashlar", name))
+	must(m.t, err)
+	return b
 }
 
 // mount lets fsck.vfat repair the ESP and writes what is on it below root.

@@ -1,10 +1,8 @@
 package esp
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -88,20 +86,20 @@ func (p *ESP) restoreName(file string) error {
 	return p.sync()
 }
 
-// removeRecovered removes what fsck.vfat found without a name and kept as a file
-// in the root, if it was a boot file of ours or has nothing in it: a boot file is
-// too large to leave one behind at every cut.
+// removeRecovered removes the files that fsck.vfat made of clusters that no name
+// led to. They are pieces of what was being written or removed at the cut, mostly
+// without a beginning, so only their names tell; and a boot file is too large to
+// leave a piece of one behind at every cut.
 func (p *ESP) removeRecovered() error {
 	list, err := os.ReadDir(p.Dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range list {
-		path := filepath.Join(p.Dir, f.Name())
-		if !recovered.MatchString(f.Name()) || !f.Type().IsRegular() || !(ofOurs(path) || startsEmpty(path)) {
+		if !recovered.MatchString(f.Name()) || !f.Type().IsRegular() {
 			continue
 		}
-		if err := os.Remove(path); err != nil {
+		if err := os.Remove(filepath.Join(p.Dir, f.Name())); err != nil {
 			return err
 		}
 		if err := p.sync(); err != nil {
@@ -109,20 +107,4 @@ func (p *ESP) removeRecovered() error {
 		}
 	}
 	return nil
-}
-
-func ofOurs(path string) bool {
-	u, err := ReadUKI(path)
-	return err == nil && !u.Image.IsZero()
-}
-
-// startsEmpty reports whether a file's first 4 KiB are zeros.
-func startsEmpty(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4096))
-	return err == nil && len(bytes.Trim(b, "\x00")) == 0
 }
