@@ -1,6 +1,7 @@
 # make demo   the main job, end to end, in a virtual machine
 # make test   everything: formatting, vet, staticcheck, unit tests, virtual machine stories
-# Both install what they need (Debian packages through apt); only git, make and Go must be there.
+# make torture  power cuts, for hours: see docs/power-cuts.md
+# All install what they need (Debian packages through apt); only git, make and Go must be there.
 
 SHELL       := /bin/bash
 GO          ?= go
@@ -13,7 +14,7 @@ GOBUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s 
 # Some tests mount images. They are built as whoever calls make and run as root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),-exec 'sudo env PATH=$(PATH)')
 
-.PHONY: all build demo test unit vm lint setup bench clean
+.PHONY: all build demo test unit vm torture lint setup bench clean
 
 all: build
 
@@ -47,6 +48,9 @@ vm: need-go setup build
 	$(GO) test -tags vm -timeout 60m -parallel 2 -count=1 -v ./test/vm
 
 test: lint unit vm
+
+torture: need-go setup build
+	$(GO) run ./test/torture/long $(TORTURE)
 
 bench: need-go setup build
 	GO="$(GO)" bench/run

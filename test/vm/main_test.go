@@ -58,23 +58,9 @@ func prepare(ctx context.Context) (err error) {
 }
 
 // sealDisk boots the new disk once, so that the stories need not.
-func sealDisk(ctx context.Context) error {
-	vm, err := vmtest.Create(ctx, vmtest.Config{Name: "seal", Dir: filepath.Join(fx.Dir, "seal"), Base: fx.Disk()})
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
-	if err := vm.Boot(ctx); err != nil {
-		return err
-	}
-	if _, err := vm.Output(ctx, waitUp); err != nil {
-		return err
-	}
-	if err := vm.Shutdown(ctx); err != nil {
-		return err
-	}
-	sealed = filepath.Join(fx.Dir, "sealed.raw")
-	return vm.Snapshot(ctx, sealed)
+func sealDisk(ctx context.Context) (err error) {
+	sealed, err = fx.Seal(ctx)
+	return err
 }
 
 // waitUp waits until systemd has finished its start, whatever came of it, and

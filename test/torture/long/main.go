@@ -1,0 +1,200 @@
+// Command long is `make torture`: what test/vm's TestTorture does, with as many
+// disks and boots as there is time for. It goes on where it was interrupted, and
+// keeps what it found in .cache/torture/boots.jsonl, one line a boot.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ashlar-os/ashlar/internal/vmtest/writelog"
+	"github.com/ashlar-os/ashlar/test/fixture"
+	"github.com/ashlar-os/ashlar/test/torture"
+)
+
+type options struct {
+	seed   uint64
+	others int
+	boots  int
+	jobs   int
+	fresh  bool
+}
+
+func main() {
+	var o options
+	flag.Uint64Var(&o.seed, "seed", 1, "another number chooses other cuts")
+	flag.IntVar(&o.others, "others", 25, "disks to look at of each flush boundary, beside the one on which nothing since arrived")
+	flag.IntVar(&o.boots, "boots", 200, "disks to boot")
+	flag.IntVar(&o.jobs, "jobs", 2, "machines at a time")
+	flag.BoolVar(&o.fresh, "fresh", false, "record anew, and forget what was booted before")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	root, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(root, ".cache", "torture")
+	rec, err := torture.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) || o.fresh {
+		rec, err = record(ctx, root, dir)
+	}
+	if err != nil {
+		return err
+	}
+	scratch, err := torture.Scratch(dir)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	j, err := torture.NewJudge(ctx, rec, scratch)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	bootable, err := j.LookAll(ctx, j.Cuts(o.seed, o.others), func(err error) { fmt.Println("FAILED", err) })
+	if err != nil {
+		return errors.Join(err, j.Close())
+	}
+	fmt.Printf("%s: %v\n", time.Since(began).Round(time.Second), j.Report)
+	b := &boots{dir: dir, rec: rec, done: make(map[writelog.Cut]boot)}
+	for _, c := range j.Sample(bootable, o.boots, o.seed) {
+		b.todo = append(b.todo, boot{Cut: c, demand: j.Demands(c)})
+	}
+	violations := j.Report.Violations
+	if err := j.Close(); err != nil {
+		return err
+	}
+	if err := b.all(ctx, o.jobs); err != nil {
+		return err
+	}
+	if violations+b.failed > 0 {
+		return fmt.Errorf("%d disks and %d boots failed", violations, b.failed)
+	}
+	return nil
+}
+
+// record builds the releases and records the machine's life.
+func record(ctx context.Context, root, dir string) (*torture.Recording, error) {
+	fx, err := fixture.New(root, filepath.Base(dir), os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(fx.Build(ctx), fx.MakeDisk(ctx)); err != nil {
+		return nil, err
+	}
+	sealed, err := fx.Seal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return torture.Record(ctx, fx, sealed, dir)
+}
+
+// boot is one boot of a cut's disk, and a line of boots.jsonl.
+type boot struct {
+	Cut     writelog.Cut `json:"cut"`
+	Phase   string       `json:"phase"`
+	Seconds int          `json:"seconds"`
+	Error   string       `json:"error,omitempty"`
+
+	demand torture.Demand
+}
+
+type boots struct {
+	dir    string
+	rec    *torture.Recording
+	todo   []boot
+	done   map[writelog.Cut]boot // in earlier runs, well
+	failed int
+}
+
+// all boots what was not booted well before, some at a time.
+func (b *boots) all(ctx context.Context, jobs int) error {
+	name := filepath.Join(b.dir, "boots.jsonl")
+	if err := b.load(name); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, jobs)
+	survived := 0
+	for i := range b.todo {
+		one := b.todo[i]
+		if _, done := b.done[one.Cut]; done {
+			survived++
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			began := time.Now()
+			err := b.rec.Boot(ctx, one.Cut, one.demand, filepath.Join(b.dir, fmt.Sprintf("boot-%03d", i+1)))
+			if ctx.Err() != nil {
+				return // it was interrupted, and says nothing
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			one.Phase, one.Seconds = one.demand.Phase, int(time.Since(began).Seconds())
+			result := "came back"
+			if err != nil {
+				one.Error, result = err.Error(), "FAILED: "+err.Error()
+				b.failed++
+			} else {
+				survived++
+			}
+			fmt.Printf("boot %d of %d, %v, in the phase %q: %s (%d s)\n", i+1, len(b.todo), one.Cut, one.Phase, result, one.Seconds)
+			json.NewEncoder(log).Encode(one) //nolint:errcheck // a boot that is not noted is done again
+		})
+	}
+	group.Wait()
+	fmt.Printf("%d of %d cuts survived\n", survived, len(b.todo))
+	return context.Cause(ctx)
+}
+
+// load reads which boots were done well before.
+func (b *boots) load(name string) error {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var one boot
+		// The last line of a run that was killed may be cut off.
+		if err := json.Unmarshal(lines.Bytes(), &one); err == nil && one.Error == "" {
+			b.done[one.Cut] = one
+		}
+	}
+	return nil
+}
