@@ -179,11 +179,15 @@ func (p *PublishPlan) checkChannel(ctx context.Context, allowOlder bool) error {
 	return nil
 }
 
-// Apply copies what is missing, then moves the channel, as the last request.
+// Apply copies what is missing, then moves the channel, as the last request. What
+// is signed about it is the publisher's to write, so no signed metadata is copied.
 func (p *PublishPlan) Apply(ctx context.Context, report progress.Reporter) (CopyResult, error) {
-	result, err := Copy(ctx, p.from, p.to, p.Release.Index.Digest.String(), p.Version, report)
-	if err != nil || p.Channel == "" || !p.Moves {
-		return result, err
+	result, err := copyTag(ctx, p.from, p.to, p.Release.Index.Digest.String(), p.Version, report)
+	if err != nil {
+		return result, fmt.Errorf("copying %s from %s to %s: %w", p.Release.Document.ID, p.from.Name, p.to.Name, err)
+	}
+	if p.Channel == "" || !p.Moves {
+		return result, nil
 	}
 	return result, p.to.Tag(ctx, result.Descriptor, p.Channel)
 }
