@@ -26,6 +26,8 @@ func TestAnswers(t *testing.T) {
 		answer  any
 	}{
 		{"build", buildAnswer{}},
+		{"channel promote", promoteAnswer{}},
+		{"channel withdraw", withdrawAnswer{}},
 		{"composefs digest", composefsAnswer{}},
 		{"composefs write", composefsAnswer{}},
 		{"diff", diffAnswer{}},
@@ -36,6 +38,12 @@ func TestAnswers(t *testing.T) {
 		{"health", healthAnswer{}},
 		{"history", historyAnswer{}},
 		{"inspect", inspectAnswer{}},
+		{"inspect --signed", provenAnswer{}},
+		{"keys init", keysAnswer{}},
+		{"keys revoke", rotateAnswer{}},
+		{"keys rotate", rotateAnswer{}},
+		{"keys show", keysAnswer{}},
+		{"keys sign", keysSignAnswer{}},
 		{"pin", pinAnswer{}},
 		{"publish", publishAnswer{}},
 		{"recipe check", recipeCheck{}},
@@ -45,6 +53,8 @@ func TestAnswers(t *testing.T) {
 		{"secureboot init", secureBootKeys{}},
 		{"serve", serveAnswer{}},
 		{"status", statusAnswer{}},
+		{"trust refresh", refreshAnswer{}},
+		{"trust show", trustAnswer{}},
 		{"update", updateAnswer{}},
 		{"verify", verifyAnswer{}},
 	} {

@@ -150,7 +150,7 @@ damage; 4 diff found differences; 5 another ashlar is at work; 6 the repository
 cannot be reached; 7 its signatures are past their time; 8 it cannot be trusted;
 130 interrupted.`,
 		Example: `  ashlar build recipes/server.toml -o out/
-  ashlar publish out/ registry.example/acme/server --channel stable
+  ashlar publish out/ registry.example/acme/server --channel stable --keys keys/
   ashlar update --reboot`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -211,7 +211,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 func verbs() []func(*globals) *cobra.Command {
 	return []func(*globals) *cobra.Command{
 		newRecipeCommand, newBuildCommand, newInspectCommand, newDiffCommand,
-		newServeCommand, newPublishCommand, newDiskCommand, newSecureBootCommand,
+		newServeCommand, newKeysCommand, newPublishCommand, newChannelCommand, newTrustCommand, newDiskCommand, newSecureBootCommand,
 		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
 		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
 		newHealthCommand, newHistoryCommand,

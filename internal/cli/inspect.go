@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -20,6 +21,8 @@ type inspectOptions struct {
 	release  string
 	packages bool // list them
 	files    bool // list them
+	signed   bool // show only what the signatures prove
+	root     rootOptions
 }
 
 // inspectAnswer is what `ashlar inspect --json` prints: where the release is,
@@ -32,7 +35,7 @@ type inspectAnswer struct {
 	Artifact     digest.Digest     `json:"artifact"`  // of the release artifact's manifest
 	OCIImage     digest.Digest     `json:"oci_image"` // of the OCI image's manifest
 	Release      string            `json:"release"`   // of the document
-	Signed       bool              `json:"signed"`    // false: releases are not signed yet
+	Signed       bool              `json:"signed"`    // false: signatures were not looked at; see --signed
 	Document     *release.Document `json:"document"`
 	Kernels      []string          `json:"kernels"` // versions that the image holds
 	FileCount    int               `json:"file_count"`
@@ -59,19 +62,35 @@ REPOSITORY a place in a registry; where there are several releases, name one by
 its tag. Everything shown was checked against the release document.
 
 --packages and --files list instead of counting: packages from the software
-list, files from the image itself.`,
+list, files from the image itself.
+
+Who signed a release is another question than what it holds. --signed shows what the
+signatures alone prove: it takes REPOSITORY[:CHANNEL], verifies it from the root of
+--root (or of this machine's image) on, and reads the packages, the lock's digest
+and the builder's version from the signed release. Its exit codes 6, 7 and 8 are
+those of "ashlar trust show".`,
 		Example: `  ashlar inspect out/
   ashlar inspect --packages registry.example/acme/server:stable
+  ashlar inspect --signed registry.example/acme/server:stable --root keys/root.json
   ashlar inspect --json out/ | jq -r .document.images[0].digest`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeLayouts(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.release = args[0]
+			if o.signed {
+				return runInspectSigned(c.Context(), o, g)
+			}
+			if o.root.file != "" {
+				return &codeError{exitUsage, errors.New("--root is for --signed: nothing else here looks at signatures")}
+			}
 			return runInspect(c.Context(), o, g)
 		},
 	}
 	c.Flags().BoolVar(&o.packages, "packages", false, "list the packages")
 	c.Flags().BoolVar(&o.files, "files", false, "list the files, with what the image says of each")
+	c.Flags().BoolVar(&o.signed, "signed", false, "show what the signatures prove, and nothing else")
+	c.MarkFlagsMutuallyExclusive("signed", "files")
+	o.root.register(c)
 	return c
 }
 
@@ -170,7 +189,7 @@ func printInspect(w io.Writer, a inspectAnswer) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	root := doc.Root()
 	row("release", "%s %s for %s, %s, from %s:%s", doc.Name, doc.Version, doc.Architecture, doc.Created, a.Repository, printable(a.Tag))
-	row("document", "%s, not signed", a.Release)
+	row("document", "%s; who signed it: --signed", a.Release)
 	row("image", "%s, %s", root.Digest, formatBytes(root.Size))
 	row("files", "%d; %d objects, %s", a.FileCount, root.Objects, formatBytes(root.Bytes))
 	row("packages", "%d", a.PackageCount)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,21 +13,31 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/release"
+	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
-// writeTestRelease writes a small release, tagged by its version, into the layout in dir.
+// writeTestRelease writes a small release, tagged by its version, into the layout
+// in dir. Its image knows no keys.
 func writeTestRelease(t *testing.T, dir, version string) {
 	t.Helper()
 	content := []byte("release " + version)
 	sum := sha256.Sum256(content)
 	file := release.File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content))}
+	root := &tree.Node{Mode: tree.TypeDir | 0o755, Nlink: 1}
+	root.Add(&tree.Node{Name: "version", Mode: tree.TypeRegular | 0o644, Nlink: 1, Size: uint64(len(content)), Inline: content})
+	var image bytes.Buffer
+	if err := composefs.Write(&image, &tree.Tree{Root: root}, composefs.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	paths := map[string]string{}
-	for _, name := range []string{"erofs", "uki", "pack"} {
+	for name, b := range map[string][]byte{"erofs": image.Bytes(), "uki": content, "pack": content} {
 		paths[name] = filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(paths[name], content, 0o600); err != nil {
+		if err := os.WriteFile(paths[name], b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +49,7 @@ func writeTestRelease(t *testing.T, dir, version string) {
 		Document: &release.Document{
 			Schema: release.Schema, ID: "server-" + version, Name: "server", Version: version, Architecture: "amd64",
 			Created: "2026-01-31T12:00:00Z",
-			Images:  []release.Image{{Role: release.RoleRoot, Digest: verity.SumBytes(content), Size: int64(len(content))}},
+			Images:  []release.Image{{Role: release.RoleRoot, Digest: verity.SumBytes(image.Bytes()), Size: int64(image.Len())}},
 			UKI:     file, Pack: file, PackIndex: file, SBOM: file, Lock: file, RuleSet: release.RuleSet, Builder: "test",
 		},
 		EROFS: paths["erofs"], UKI: paths["uki"], Pack: paths["pack"], DiffID: "sha256:" + file.SHA256,
@@ -54,29 +65,34 @@ func TestPublishVerb(t *testing.T) {
 	old, next, target := filepath.Join(dir, "old"), filepath.Join(dir, "next"), "oci:"+filepath.Join(dir, "target")
 	writeTestRelease(t, old, "1.0.0")
 	writeTestRelease(t, next, "1.1.0")
+	keys := updatetest.Acme().Keyring(t).Dir()
+	t.Setenv(passphraseVariable, updatetest.Passphrase)
 
-	out, errs, code := ashlar(t, "publish", old, target, "--channel", "stable")
-	if code != exitOK || !strings.Contains(out, "published server 1.0.0 to "+target+":1.0.0") || !strings.Contains(out, "stable is new") {
+	out, errs, code := ashlar(t, "publish", old, target, "--channel", "stable", "--keys", keys)
+	if code != exitOK || !strings.Contains(out, "published server 1.0.0 to "+target+":1.0.0") || !strings.Contains(out, "stable is new") ||
+		!strings.Contains(out, "the image knows no keys") {
 		t.Errorf("first: %d\n%s%s", code, out, errs)
 	}
-	out, errs, code = ashlar(t, "publish", next, target, "--channel", "stable", "--json")
+	out, errs, code = ashlar(t, "publish", next, target, "--channel", "stable", "--keys", keys, "--json")
 	var answer publishAnswer
 	if err := json.Unmarshal([]byte(out), &answer); code != exitOK || err != nil ||
-		answer.Before != "1.0.0" || !answer.Moved || answer.Copied == 0 || answer.Present == 0 {
+		answer.Before != "1.0.0" || !answer.Moved || answer.Copied == 0 || answer.Present == 0 || !answer.Rootless || len(answer.Signed.Changes) != 2 {
 		t.Errorf("second: %d %v\n%s%s", code, err, out, errs)
 	}
-	out, errs, code = ashlar(t, "publish", old, target, "--channel", "stable")
+	out, errs, code = ashlar(t, "publish", old, target, "--channel", "stable", "--keys", keys)
 	if code != exitError || out != "" || !strings.Contains(errs, "version 1.0.0 is older than 1.1.0") || !strings.Contains(errs, "hint: --allow-older") {
 		t.Errorf("older: %d\n%s%s", code, out, errs)
 	}
-	if out, _, code := ashlar(t, "publish", old, target, "--channel", "stable", "--allow-older"); code != exitOK || !strings.Contains(out, "stable moved from 1.1.0") {
+	if out, _, code := ashlar(t, "publish", old, target, "--channel", "stable", "--allow-older", "--keys", keys); code != exitOK || !strings.Contains(out, "stable moved from 1.1.0") {
 		t.Errorf("older, allowed: %d\n%s", code, out)
 	}
 	for _, args := range [][]string{
 		{"publish", old},
-		{"publish", old, target + ":stable"},
+		{"publish", old, target},
+		{"publish", old, target + ":stable", "--keys", keys},
+		{"publish", old, target, "--channel", registry.TagTrust, "--keys", keys},
 	} {
-		if _, errs, code := ashlar(t, args...); code == exitOK || !strings.Contains(errs, "ashlar: ") {
+		if _, errs, code := ashlar(t, args...); code != exitUsage || !strings.Contains(errs, "ashlar: ") {
 			t.Errorf("%q: %d %s", args, code, errs)
 		}
 	}

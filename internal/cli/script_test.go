@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/pe"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -44,8 +45,9 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"efi":   writeEFIProgram,
-			"await": awaitServer,
+			"efi":      writeEFIProgram,
+			"await":    awaitServer,
+			"registry": startRegistry,
 		},
 	})
 }
@@ -103,5 +105,58 @@ func awaitServer(ts *testscript.TestScript, _ bool, _ []string) {
 			ts.Fatalf("no server: %v", err)
 		}
 		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// startRegistry runs an empty docker-registry, and sets the variable that is
+// named to its address.
+func startRegistry(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: registry VARIABLE")
+	}
+	address, stop, err := runRegistry(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv(args[0], address)
+}
+
+// runRegistry runs an empty docker-registry that keeps its data in dir.
+func runRegistry(dir string) (address string, stop func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	address = listener.Addr().String()
+	listener.Close()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", nil, err
+	}
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n"+
+		"storage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", filepath.Join(dir, "data"), address)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command("docker-registry", "serve", config)
+	if err := cmd.Start(); err != nil {
+		return "", nil, fmt.Errorf("%w (apt-get install docker-registry)", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	stop = func() {
+		cmd.Process.Kill()
+		<-ended
+	}
+	for {
+		resp, err := http.Get("http://" + address + "/v2/")
+		if err == nil {
+			resp.Body.Close()
+			return address, stop, nil
+		}
+		select {
+		case err := <-ended:
+			return "", nil, fmt.Errorf("docker-registry ended: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }

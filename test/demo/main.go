@@ -107,7 +107,7 @@ func (s *story) guest(script string) error {
 }
 
 func (s *story) build() error {
-	s.chapter("Two recipes become two releases: real Debian 13 packages, locked and sealed.")
+	s.chapter("Two recipes become two releases: real Debian 13 packages, locked and sealed, with the root of the publisher's new keys inside.")
 	lock, cache := filepath.Join(s.Dir, "server.lock"), s.Cache
 	for _, name := range []string{"v1", "v2"} {
 		recipe, err := s.Recipe(s.ctx, name)
@@ -141,8 +141,9 @@ func (s *story) boot() (err error) {
 }
 
 func (s *story) update() error {
-	s.chapter("Release 2.0.0 is published. The machine, edited meanwhile, fetches only what changed and boots it.")
-	if err := s.Publish(s.ctx, "1.0.0"); err != nil {
+	s.chapter("Releases are signed and published, because the machine takes nothing that these keys did not sign. " +
+		"Edited meanwhile, it fetches only what changed and boots it.")
+	if err := s.publish("1.0.0"); err != nil {
 		return err
 	}
 	server, err := s.Serve(nil)
@@ -153,7 +154,10 @@ func (s *story) update() error {
 	if err := s.guests("ashlar switch "+server.Reference+":stable", "sed -i 's/^port = 80$/port = 8080/' /etc/story.conf && ashlar etc diff"); err != nil {
 		return err
 	}
-	if err := s.Publish(s.ctx, "2.0.0"); err != nil {
+	if err := s.publish("2.0.0"); err != nil {
+		return err
+	}
+	if err := s.ashlar("trust", "show", "oci:"+s.Site(), "--root", filepath.Join(s.KeysDir(), "root.json")); err != nil {
 		return err
 	}
 	server.ResetStats()
@@ -170,6 +174,11 @@ func (s *story) update() error {
 		"cat /etc/motd && grep -E '^(color|port)' /etc/story.conf && getent passwd story",
 		"ashlar status",
 	)
+}
+
+// publish signs a release and moves the channel to it.
+func (s *story) publish(version string) error {
+	return s.ashlar("publish", s.Out()+":"+version, "oci:"+s.Site(), "--channel", "stable", "--keys", s.KeysDir())
 }
 
 func (s *story) rollback() error {

@@ -23,6 +23,9 @@ type Publisher struct {
 	signers []trust.Signer
 }
 
+// Passphrase opens every key of every publisher here.
+const Passphrase = "swordfish"
+
 // Publishers of tests: one that machines come with, and a stranger.
 var (
 	Acme     = sync.OnceValue(newPublisher)
@@ -37,7 +40,7 @@ func newPublisher() *Publisher {
 	}
 	defer os.RemoveAll(dir)
 	ring, err := trust.Init(context.Background(), dir, trust.InitOptions{
-		Holders: 1, Threshold: 1, Passphrase: func(trust.Ask) ([]byte, error) { return []byte("swordfish"), nil },
+		Holders: 1, Threshold: 1, Passphrase: func(trust.Ask) ([]byte, error) { return []byte(Passphrase), nil },
 	})
 	if err != nil {
 		panic(err)
