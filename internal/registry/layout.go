@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Names in an OCI image layout.
@@ -33,7 +35,7 @@ type Layout struct {
 
 // OpenLayout opens an existing layout.
 func OpenLayout(dir string) (*Layout, error) {
-	b, err := readLimited(filepath.Join(dir, layoutFile), 4096)
+	b, err := limited.File(filepath.Join(dir, layoutFile), 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening %q: it is not an OCI layout directory: it has no file %q", dir, layoutFile)
 	}
@@ -66,7 +68,7 @@ func (l *Layout) BlobPath(d digest.Digest) string {
 // index reads index.json; a layout without one is empty.
 func (l *Layout) index() (ocispec.Index, error) {
 	name := filepath.Join(l.dir, indexFile)
-	b, err := readLimited(name, maxTopIndex)
+	b, err := limited.File(name, maxTopIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return emptyIndex(), nil
 	}
@@ -103,7 +105,7 @@ func (l *Layout) manifestByDigest(d digest.Digest) (ocispec.Descriptor, error) {
 	if err := checkDigest(d); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	b, err := readLimited(l.BlobPath(d), maxManifest)
+	b, err := limited.File(l.BlobPath(d), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ocispec.Descriptor{}, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -122,7 +124,7 @@ func (l *Layout) manifest(ctx context.Context, reference string) (ocispec.Descri
 	if err != nil {
 		return desc, nil, err
 	}
-	b, err := readLimited(l.BlobPath(desc.Digest), maxManifest)
+	b, err := limited.File(l.BlobPath(desc.Digest), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return desc, nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -205,21 +207,4 @@ func openPlain(name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// readLimited reads a whole file of a layout, of at most limit bytes.
-func readLimited(name string, limit int64) ([]byte, error) {
-	f, err := openBlob(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%q is larger than %d bytes", name, limit)
-	}
-	return b, nil
 }

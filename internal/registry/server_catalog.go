@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // catalog remembers which manifests refer to which, for as long as index.json
@@ -72,7 +74,7 @@ func (f *finder) visit(desc ocispec.Descriptor, depth int) {
 		return
 	}
 	f.seen[desc.Digest] = true
-	b, err := readLimited(f.layout.BlobPath(desc.Digest), maxManifest)
+	b, err := limited.File(f.layout.BlobPath(desc.Digest), maxManifest)
 	if err != nil {
 		return
 	}

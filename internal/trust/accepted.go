@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // What a client accepted is a directory of the very files it read, beside a note:
@@ -127,7 +129,7 @@ func (c *Client) load() (*accepted, error) {
 }
 
 func loadGeneration(dir string) (*accepted, error) {
-	data, err := readFile(filepath.Join(dir, noteName), maxTimestamp)
+	data, err := limited.File(filepath.Join(dir, noteName), maxTimestamp)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +145,7 @@ func loadGeneration(dir string) (*accepted, error) {
 		if name == noteName {
 			continue
 		}
-		if kept.files[name], err = readFile(filepath.Join(dir, name), maxTargets); err != nil {
+		if kept.files[name], err = limited.File(filepath.Join(dir, name), maxTargets); err != nil {
 			return nil, err
 		}
 	}

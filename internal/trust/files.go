@@ -3,30 +3,10 @@ package trust
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
-
-var errTooLong = errors.New("the file is too long")
-
-// readFile reads a regular file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%q: %w: at most %d KiB are allowed", path, errTooLong, limit>>10)
-	}
-	return data, nil
-}
 
 // writeFile makes a new file, and is sure of its content when it returns. It
 // never replaces one.

@@ -12,6 +12,8 @@ import (
 	"os"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Ask is a question for a passphrase.
@@ -49,7 +51,7 @@ func readKeyFile(path string) (*keyFile, error) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("key file %q can be read by others (mode %04o): chmod 600 it, and replace the key if somebody may have", path, mode)
 	}
-	data, err := readFile(path, maxKeyFile)
+	data, err := limited.File(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}

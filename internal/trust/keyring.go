@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Keyring is a publisher's directory of keys:
@@ -82,7 +84,7 @@ func (k *Keyring) readRoots() error {
 		return err
 	}
 	for _, path := range append(paths, filepath.Join(k.dir, newestRoot)) {
-		data, err := readFile(path, maxRoot)
+		data, err := limited.File(path, maxRoot)
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%q holds no %s: ashlar keys init makes one", k.dir, newestRoot)
 		}

@@ -146,7 +146,7 @@ func TestKeyFiles(t *testing.T) {
 		"swapped": {swapped, "its private half is not that of its public key"},
 		"renamed": {bytes.Replace(mine, []byte(ids[0]), []byte(strings.Repeat("0", 64)), 1), "its id is not that of its public key"},
 		"cut":     {mine[:100], "is not a key file of ashlar"},
-		"long":    {bytes.Repeat([]byte(" "), maxKeyFile+1), "the file is too long: at most 64 KiB are allowed"},
+		"long":    {bytes.Repeat([]byte(" "), maxKeyFile+1), "it is too long: at most 65536 bytes are allowed"},
 	} {
 		if err := os.WriteFile(path, c.data, 0o600); err != nil {
 			t.Fatal(err)

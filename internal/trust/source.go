@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Source is where metadata files come from. Nothing it says is believed.
@@ -60,8 +62,8 @@ func (d dirSource) Names() []string {
 }
 
 func (d dirSource) File(_ context.Context, name string, limit int64) ([]byte, error) {
-	data, err := readFile(filepath.Join(string(d), name), limit)
-	if errors.Is(err, errTooLong) {
+	data, err := limited.File(filepath.Join(string(d), name), limit)
+	if errors.Is(err, limited.ErrTooLong) {
 		return nil, tooLong(name, limit)
 	}
 	return data, err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/ashlar-os/ashlar/internal/image/authenticode"
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Enrolment is the three updates that give a firmware a publisher's keys.
@@ -55,12 +56,9 @@ func readFile(dir fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxVariable+1))
+	b, err := limited.All(f, MaxVariable)
 	if err != nil {
-		return nil, err
-	}
-	if len(b) > MaxVariable {
-		return nil, fmt.Errorf("%q has more than %d bytes", name, MaxVariable)
+		return nil, fmt.Errorf("%q: %w", name, err)
 	}
 	return b, nil
 }

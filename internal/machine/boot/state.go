@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 )
 
@@ -46,7 +46,7 @@ func (s *State) Counted() bool { return s.CountPath != "" }
 
 // Running returns the image of the running system; root is "/" but in tests.
 func Running(root string) (verity.Digest, error) {
-	b, err := readLimited(filepath.Join(root, cmdlineFile), maxCmdline)
+	b, err := limited.File(filepath.Join(root, cmdlineFile), maxCmdline)
 	if err != nil {
 		return verity.Digest{}, fmt.Errorf("finding the running image: %w", err)
 	}
@@ -104,7 +104,7 @@ func VariablePath(root, file string) string { return filepath.Join(root, efiDir,
 // Variable returns the content of the EFI variable NAME-VENDOR, nil when it is
 // not set. efivarfs puts four bytes of attributes in front.
 func Variable(root, file string) ([]byte, error) {
-	b, err := readLimited(VariablePath(root, file), maxVariable)
+	b, err := limited.File(VariablePath(root, file), maxVariable)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -131,20 +131,4 @@ func decodeUTF16(b []byte) (string, error) {
 		units = append(units, u)
 	}
 	return string(utf16.Decode(units)), nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%q is longer than %d bytes", path, limit)
-	}
-	return b, nil
 }

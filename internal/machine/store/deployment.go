@@ -15,6 +15,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Schema is the version of deployment.json that this package writes and reads.
@@ -141,7 +142,7 @@ func DecodeDeployment(b []byte) (*Deployment, error) {
 // Deployment reads the deployment of image d; fs.ErrNotExist when there is none.
 func (s *Store) Deployment(d verity.Digest) (*Deployment, error) {
 	path := filepath.Join(s.DeploymentPath(d), deploymentFile)
-	b, err := readLimited(path, maxDeployment)
+	b, err := limited.File(path, maxDeployment)
 	if err != nil {
 		return nil, fmt.Errorf("reading deployment %s: %w", d.Short(), err)
 	}

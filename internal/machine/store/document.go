@@ -8,6 +8,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // documentFile is the release document of a deployment, as it was published:
@@ -18,7 +19,7 @@ const documentFile = "release.json"
 // that deployment.json names; fs.ErrNotExist when there is none.
 func (s *Store) Document(dep *Deployment) (*release.Document, error) {
 	path := filepath.Join(s.DeploymentPath(dep.Image), documentFile)
-	b, err := readLimited(path, release.MaxSize)
+	b, err := limited.File(path, release.MaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading the release document of %s: %w", dep.Image.Short(), err)
 	}

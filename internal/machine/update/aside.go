@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
@@ -40,7 +40,7 @@ type aside struct {
 
 // readAside reads the memory of a deployment; one that cannot be read is none.
 func (m *Machine) readAside(d verity.Digest) *aside {
-	b, err := readLimited(m.asidePath(d), maxAside)
+	b, err := limited.File(m.asidePath(d), maxAside)
 	if err != nil {
 		return nil
 	}
@@ -118,20 +118,4 @@ func forget(path string) error {
 		return err
 	}
 	return nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > limit {
-		return nil, fmt.Errorf("%q is no regular file of at most %d bytes", path, limit)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
 }

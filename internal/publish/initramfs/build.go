@@ -15,6 +15,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/modules"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // maxDepmod bounds each of depmod's text files, maxInit the first process, in bytes.
@@ -111,7 +112,7 @@ func readInit(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := readLimited(f, maxInit)
+	data, err := limited.All(f, maxInit)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/program"
 )
 
@@ -40,15 +41,7 @@ func readNode(n *tree.Node, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return readLimited(r, limit)
-}
-
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("it is longer than %d bytes", limit)
-	}
-	return b, err
+	return limited.All(r, limit)
 }
 
 // readModule reads a module and undoes its compression, as its name says.
@@ -80,15 +73,15 @@ func decompress(ctx context.Context, name string, r io.Reader) ([]byte, error) {
 			return nil, err
 		}
 		defer z.Close()
-		return readLimited(z, maxModule)
+		return limited.All(z, maxModule)
 	case strings.HasSuffix(name, ".gz"):
 		z, err := gzip.NewReader(r)
 		if err != nil {
 			return nil, err
 		}
-		return readLimited(z, maxModule)
+		return limited.All(z, maxModule)
 	}
-	return readLimited(r, maxModule)
+	return limited.All(r, maxModule)
 }
 
 // limitedBuffer is a buffer that refuses to grow past limit bytes.

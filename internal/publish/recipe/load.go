@@ -3,13 +3,13 @@ package recipe
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // Limits on what is read from outside.
@@ -45,7 +45,7 @@ func (l *loader) load(path string, chain []string) (*Recipe, error) {
 	if l.files++; l.files > maxIncludes {
 		return nil, fmt.Errorf("%q: a recipe is made of at most %d files", path, maxIncludes)
 	}
-	data, err := readLimited(path, maxFileSize)
+	data, err := limited.File(path, maxFileSize)
 	if err != nil {
 		return nil, err
 	}
@@ -108,23 +108,6 @@ func (r *Recipe) resolvePaths(dir string) {
 	for i := range r.Run {
 		join(&r.Run[i].Source)
 	}
-}
-
-// readLimited reads a file of at most limit bytes.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", path, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%q is larger than %d bytes", path, limit)
-	}
-	return data, nil
 }
 
 // decodeError turns an error of the TOML decoder into one with a line.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/ashlar-os/ashlar/internal/limited"
 )
 
 // LockSchema is the version of recipe.lock that this package reads and writes.
@@ -71,7 +73,7 @@ func (l *Lock) Encode() ([]byte, error) {
 
 // LoadLock reads a recipe.lock.
 func LoadLock(path string) (*Lock, error) {
-	data, err := readLimited(path, maxLockSize)
+	data, err := limited.File(path, maxLockSize)
 	if err != nil {
 		return nil, err
 	}

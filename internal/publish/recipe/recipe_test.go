@@ -236,7 +236,7 @@ func TestForeign(t *testing.T) {
 	base := "name = \"a\"\n[base]\nkind = \"debian\"\n"
 	open := write(t, dir, "open.toml", base+"[kernel]\narguments = [\"quiet\"]\n[boot]\nforeign = \"accept\"\n")
 	closed := write(t, dir, "closed.toml", "name = \"b\"\ninclude = [\"open.toml\"]\n[boot]\nforeign = \"refuse\"\n")
-	for path, want := range map[string][]string{open: {"quiet"}, closed: {"quiet", "systemd.import_credentials=no", "--"}} {
+	for path, want := range map[string][]string{open: {"quiet", "panic=10"}, closed: {"quiet", "panic=10", "systemd.import_credentials=no", "--"}} {
 		r, err := Load(path)
 		if err != nil {
 			t.Fatal(err)

@@ -3,7 +3,6 @@ package secureboot
 import (
 	"crypto/x509"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/authenticode"
 	"github.com/ashlar-os/ashlar/internal/image/efivar"
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/trust/keyfile"
 )
 
@@ -24,7 +24,7 @@ const maxCertificate = 64 << 10
 // key directory dir.
 func Signer(dir, role string, passphrase func() ([]byte, error)) (*authenticode.Signer, error) {
 	path := filepath.Join(dir, Directory, role)
-	cert, err := readLimited(path + ".crt")
+	cert, err := limited.File(path+".crt", maxCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Allow(dir string, certs []*x509.Certificate, o AllowOptions) error {
 	if err != nil {
 		return err
 	}
-	text, err := readLimited(filepath.Join(keys, ownerFile))
+	text, err := limited.File(filepath.Join(keys, ownerFile), maxCertificate)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func Allow(dir string, certs []*x509.Certificate, o AllowOptions) error {
 
 // ReadCertificate reads a certificate, PEM or DER.
 func ReadCertificate(path string) (*x509.Certificate, error) {
-	b, err := readLimited(path)
+	b, err := limited.File(path, maxCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -102,20 +102,4 @@ func ReadCertificate(path string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	return cert, nil
-}
-
-func readLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", path, err)
-	}
-	if len(b) > maxCertificate {
-		return nil, fmt.Errorf("%q is longer than %d bytes", path, maxCertificate)
-	}
-	return b, nil
 }
