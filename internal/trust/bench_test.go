@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A check that finds nothing new, of a repository with 200 releases: issue 3
@@ -34,11 +37,24 @@ func BenchmarkUnchanged(b *testing.B) {
 			if _, err := m.Refresh(ctx, files); err != nil {
 				b.Fatal(err)
 			}
+			before := processorTime(b)
 			for b.Loop() {
 				if v, err := m.Refresh(ctx, files); err != nil || !v.Unchanged {
 					b.Fatal(err)
 				}
 			}
+			used := processorTime(b) - before
+			b.ReportMetric(float64(used.Microseconds())/1000/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// processorTime is what this process used so far, on all processors.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
