@@ -33,5 +33,8 @@
 // cache and survive. So a cut loses a part of the unflushed writes and keeps
 // others, in no order, as a disk with a volatile cache does.
 //
+// A machine whose Config says Record keeps a log of every write and flush instead,
+// from which package writelog rebuilds the disk of a cut at any moment.
+//
 // No call sleeps: all of them wait for an event and end with their context.
 package vmtest

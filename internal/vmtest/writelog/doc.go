@@ -16,10 +16,14 @@
 // was written after the last one is behind the count; a log is read as far as it counts.
 //
 //	log, err := writelog.Open("writes-1.log", "writes-2.log")
-//	for cut := range log.Cuts(writelog.Options{Seed: 1, Each: 3}) {
-//		disk := log.Disk(base, size, cut)         // an io.ReaderAt
+//	disk, err := log.Replay(base, size)           // an io.ReaderAt
+//	for _, cut := range log.Cuts(1, 5) {          // in the order of the log
+//		err := disk.Seek(cut)                 // it is now the disk after that cut
 //		…
 //	}
+//
+// Nothing is copied for that: a Replay knows for each sector who wrote it. Programs
+// that need a file get an Image, which follows the replay.
 //
 // # What a cut leaves
 //
