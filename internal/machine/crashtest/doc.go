@@ -34,10 +34,9 @@
 // # What a cut may leave of the ESP
 //
 // FAT has no journal, so the ESP is modelled by sectors of 512 bytes, each of which
-// is written whole or not at all. A recording block device below a mounted FAT
-// would be better than a model of the file system, but neither a mount nor a
-// device can be had in every place where these tests run; the virtual machines of
-// `make torture` record the kernel's own writes. VFAT does with sectors what Linux
+// is written whole or not at all. To record what the kernel's own vfat writes to a
+// device would prove more, but neither the module nor the right to mount can be had
+// wherever these tests run. So VFAT is a model: it does with sectors what Linux
 // 6.12 does (fs/fat: namei_vfat.c, dir.c, inode.c, fatent.c), in its order, with what
 // is peculiar to it:
 //
@@ -48,7 +47,9 @@
 //     lie in two sectors. Of a name that is cut so, the 8.3 alias remains, and the
 //     loader sees a file ASHLAR~1.EFI that it does not count.
 //   - fsync of a file writes its data, its slot and the whole allocation table;
-//     fsync of a directory its slots and the table, but no file's length.
+//     fsync of a directory its slots and the table, but no file's length. Both then
+//     flush the drive's cache. syncfs writes everything and does not: fat_sops has no
+//     sync_fs.
 //
 // Between two flushes any subset of the sectors that were written may have reached
 // the disk, each in any of the versions that it had: the drive's cache keeps no

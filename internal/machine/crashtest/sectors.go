@@ -75,39 +75,34 @@ type version struct {
 	inodes bool
 }
 
-// combine enumerates versions of sectors, independent of each other.
+// combine enumerates versions of sectors, independent of each other. What was
+// tried on the same base is in seen.
 func (v *VFAT) combine(base Image, pending []*patch, id string, rng *rand.Rand, seen map[string]bool, fn func(Image)) {
 	var sectors, data []uint32
 	of := make(map[uint32][]*patch)
 	for _, p := range pending {
-		if len(of[p.sector]) == 0 {
-			if p.kind == dataPatch {
-				data = append(data, p.sector)
-			} else {
-				sectors = append(sectors, p.sector)
-			}
+		switch {
+		case len(of[p.sector]) > 0:
+		case p.kind == dataPatch:
+			data = append(data, p.sector)
+		default:
+			sectors = append(sectors, p.sector)
 		}
 		of[p.sector] = append(of[p.sector], p)
 	}
-	at := fmt.Appendf(nil, "%s %d/", id, len(data))
 	choices := make([][]version, len(sectors))
-	total := 1
 	for i, s := range sectors {
 		choices[i] = versions(of[s])
-		total = min(total*len(choices[i]), 1<<20)
 	}
-	try := func(pick func(i int) version) {
+	for _, picks := range combinations(choices, rng) {
 		for fate := range dataFates(len(data)) {
 			var patches []*patch
-			key := slices.Clone(at)
-			key = append(key, byte(fate))
+			key := fmt.Appendf(nil, "%s %d %d", id, len(data), fate)
 			for i, s := range sectors {
-				w := pick(i)
-				key = append(key, byte(s), byte(s>>8), byte(s>>16), byte(w.count), byte(w.count>>8))
-				for _, p := range of[s][:w.count] {
-					if p.kind != inodePatch || w.inodes {
+				for _, p := range of[s][:picks[i].count] {
+					if p.kind != inodePatch || picks[i].inodes {
 						patches = append(patches, p)
-						key = append(key, byte(p.op), byte(p.op>>8), byte(p.kind))
+						key = fmt.Appendf(key, " %p", p)
 					}
 				}
 			}
@@ -122,32 +117,52 @@ func (v *VFAT) combine(base Image, pending []*patch, id string, rng *rand.Rand, 
 			}
 		}
 	}
-	last := func(i int) version { return choices[i][len(choices[i])-1] }
-	if total <= 512 {
-		for n := range total {
-			left := n
-			picks := make([]version, len(sectors))
-			for i := range sectors {
-				picks[i] = choices[i][left%len(choices[i])]
-				left /= len(choices[i])
-			}
-			try(func(i int) version { return picks[i] })
+}
+
+// combinations chooses one version of each sector, in every way or, where those are
+// too many, in the most telling ones and some others.
+func combinations(choices [][]version, rng *rand.Rand) (list [][]version) {
+	pick := func(fn func(i int) version) {
+		picks := make([]version, len(choices))
+		for i := range picks {
+			picks[i] = fn(i)
 		}
-		return
+		list = append(list, picks)
 	}
-	for one := range sectors {
+	const all = 512
+	total := 1
+	for _, c := range choices {
+		total = min(total*len(c), all+1)
+	}
+	if total <= all {
+		for n := range total {
+			pick(func(i int) version {
+				c := choices[i]
+				w := c[n%len(c)]
+				n /= len(c)
+				return w
+			})
+		}
+		return list
+	}
+	first := func(i int) version { return choices[i][0] }
+	last := func(i int) version { return choices[i][len(choices[i])-1] }
+	for one := range choices {
 		for _, w := range choices[one] {
-			try(func(i int) version { return map[bool]version{true: w, false: choices[i][0]}[i == one] })
-			try(func(i int) version { return map[bool]version{true: w, false: last(i)}[i == one] })
+			for _, others := range []func(int) version{first, last} {
+				pick(func(i int) version {
+					if i == one {
+						return w
+					}
+					return others(i)
+				})
+			}
 		}
 	}
 	for range 32 {
-		picks := make([]version, len(sectors))
-		for i := range sectors {
-			picks[i] = choices[i][rng.IntN(len(choices[i]))]
-		}
-		try(func(i int) version { return picks[i] })
+		pick(func(i int) version { return choices[i][rng.IntN(len(choices[i]))] })
 	}
+	return list
 }
 
 // versions lists what a sector may hold. Of a table's many versions, in which one
