@@ -143,6 +143,8 @@ func (g *globals) printKeys(keys *trust.Keyring) error {
 	for _, k := range a.Keys {
 		where := k.File
 		switch {
+		case where == "" && k.Holder > 0:
+			where = fmt.Sprintf("root-%d, elsewhere", k.Holder)
 		case where == "":
 			where = "elsewhere"
 		case k.Role == trust.RoleChannels:

@@ -275,6 +275,7 @@ func (k *Keyring) allHolders() []string {
 type Key struct {
 	ID     string `json:"keyid"`
 	Role   string `json:"role"`
+	Holder int    `json:"holder,omitempty"` // of a root key: its number, by which its file is called
 	File   string `json:"file,omitempty"` // "" when the private half is elsewhere
 	Active bool   `json:"active"`         // the newest root names it
 }
@@ -284,10 +285,15 @@ type Key struct {
 func (k *Keyring) Keys() ([]Key, error) {
 	var list []Key
 	seen := map[string]bool{}
+	holders := k.allHolders()
 	for _, role := range []string{RoleRoot, RoleTargets, RoleSnapshot, RoleTimestamp} {
 		ids, _ := rootRole(k.root, role)
 		for _, id := range ids {
-			list = append(list, Key{ID: id, Role: role, File: k.files[id], Active: true})
+			key := Key{ID: id, Role: role, File: k.files[id], Active: true}
+			if role == RoleRoot {
+				key.Holder = slices.Index(holders, id) + 1
+			}
+			list = append(list, key)
 			seen[id] = true
 		}
 	}

@@ -197,7 +197,7 @@ func (e *Editor) ReplaceChannelsKey() error {
 }
 
 // Find returns the key that somebody means by a role ("targets"), the name of a
-// file ("root-2") or the beginning of an id.
+// file ("root-2", also where that is with its holder) or the beginning of an id.
 func (k *Keyring) Find(what string) (Key, error) {
 	keys, err := k.Keys()
 	if err != nil {
@@ -206,7 +206,10 @@ func (k *Keyring) Find(what string) (Key, error) {
 	var found []Key
 	for _, key := range keys {
 		file := strings.TrimSuffix(filepath.Base(key.File), keySuffix)
-		if key.Active && key.Role == what || key.File != "" && file == strings.TrimSuffix(what, keySuffix) ||
+		if key.File == "" && key.Holder > 0 {
+			file = fmt.Sprintf("%s-%d", RoleRoot, key.Holder)
+		}
+		if key.Active && key.Role == what || file != "." && file == strings.TrimSuffix(what, keySuffix) ||
 			len(what) >= 8 && strings.HasPrefix(key.ID, what) {
 			found = append(found, key)
 		}
