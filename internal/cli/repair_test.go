@@ -110,6 +110,8 @@ func TestRepairOfARetiredOne(t *testing.T) {
 	f.ok("boots next", "rollback")
 	must(t, os.Remove(f.bootFile(v2)))
 	f.boot(nil)
+	f.ok("server-2.0.0: its boot file is not on the ESP any more", "status")
+	f.fails(exitError, "server-2.0.0 has no boot file on the ESP any more; ashlar verify --repair fetches it again", "rollback")
 	f.ok("+0.efi", "verify", "--repair")
 	f.boots(v1)
 	f.ok("server-2.0.0 boots next", "rollback", "2.0.0")

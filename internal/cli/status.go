@@ -34,7 +34,7 @@ type statusAnswer struct {
 	Boot        bootAnswer         `json:"boot"`            // how the running system was started
 	SecureBoot  secureBootAnswer   `json:"secure_boot"`     // what the firmware checks, and who signed what it starts
 	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
-	Broken      []string           `json:"broken"`          // deployments that cannot be read, and why
+	Broken      []string           `json:"broken"`          // deployments that cannot be read or booted, and why
 }
 
 type statusNext struct {
@@ -135,6 +135,11 @@ func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	for _, e := range s.Entries {
 		if e.Foreign {
 			answer.Foreign = append(answer.Foreign, e.File)
+		}
+	}
+	for i := range s.Deployments {
+		if d := &s.Deployments[i]; d.Lost {
+			answer.Broken = append(answer.Broken, d.ID()+": its boot file is not on the ESP any more; ashlar verify --repair fetches it again")
 		}
 	}
 	for _, broken := range s.Broken {

@@ -26,11 +26,13 @@ var errNoPrevious = errors.New("there is no previous deployment to go back to")
 // target is nil.
 func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, error) {
 	if target == nil {
-		if target = s.With(Previous); target == nil {
+		if target = s.previous(); target == nil {
 			return nil, errNoPrevious
 		}
 	}
 	switch {
+	case target.Lost:
+		return nil, fmt.Errorf("%s has no boot file on the ESP any more; ashlar verify --repair fetches it again", target.ID())
 	case target.Remembered():
 		return nil, fmt.Errorf("%s was cleared away; ashlar update --retry stages it again where its channel still names it", target.ID())
 	case target.Entry == nil:
@@ -48,6 +50,20 @@ func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, err
 		plan.From, plan.from = s.nameOf(*s.Next), s.With(Next)
 	}
 	return plan, nil
+}
+
+// previous is the deployment to go back to, or the one that would be if it had its
+// boot file.
+func (s *State) previous() *Deployment {
+	if d := s.With(Previous); d != nil {
+		return d
+	}
+	for i := range s.Deployments {
+		if d := &s.Deployments[i]; d.Lost && !d.Is(Running) {
+			return d
+		}
+	}
+	return nil
 }
 
 // Rollback walks the plan. The store's lock must be held.
