@@ -101,7 +101,11 @@ func holdsAll(have, want []efivar.Entry) bool {
 // the firmware sees to that.
 func (p *EnrolPlan) Apply(root string) error {
 	for _, u := range p.updates {
-		if err := writeVariable(boot.VariablePath(root, u.File()), u.raw); err != nil {
+		err := writeVariable(boot.VariablePath(root, u.File()), u.raw)
+		if errors.Is(err, unix.EACCES) { // EFI_SECURITY_VIOLATION
+			err = fmt.Errorf("the update is older than the last one, or signed by nobody who may change it (%w)", err)
+		}
+		if err != nil {
 			return fmt.Errorf("the firmware does not take %s: %w", u.Name, err)
 		}
 	}
