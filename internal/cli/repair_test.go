@@ -146,7 +146,7 @@ func TestRepairRefused(t *testing.T) {
 	must(t, err)
 	dep.Origin.Repository = other.Repository
 	must(t, f.c.Store().WriteDeployment(dep))
-	refused("holds another release 1.0.0 than the one that was staged here")
+	refused("no release of server (amd64) with the document " + dep.Release + " is signed in this repository")
 
 	alone, _ := newFakeMachine(t)
 	alone.spoil(alone.object(v1, "/usr/lib/file00"))

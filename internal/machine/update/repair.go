@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/ashlar-os/ashlar/internal/image/composefs"
-	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
@@ -19,10 +18,11 @@ import (
 
 // Repair is what is wrong with one deployment and can be fetched again.
 //
-// It takes no new trust. Which release a deployment is of was decided when it was
-// staged, and is kept as the digest of the release document; everything else is
-// named by a digest in there, and checked against it as in staging. So whoever
-// answers can only give what is right, or nothing.
+// Which release a deployment is of was decided when it was staged, and is kept as
+// the digest of the release document. The disk may have been written to since, so
+// that document has to be one that was signed; everything else is named by a
+// digest in there, and checked against it as in staging. So whoever answers can
+// only give what is right, or nothing.
 //
 // A sealed file cannot be written to. What is fetched is a new file, renamed over
 // the old one when it is whole and on the disk; who has the old one open, such as
@@ -113,12 +113,9 @@ func (m *Machine) Repair(ctx context.Context, repo *registry.Repository, r *Repa
 }
 
 func (m *Machine) repair(ctx context.Context, repo *registry.Repository, r *Repair, p progress.Reporter) error {
-	rel, err := repo.ReadRelease(ctx, release.Tag(r.dep.Version))
+	rel, err := m.readSigned(ctx, repo, r.Image)
 	if err != nil {
 		return err
-	}
-	if rel.DocumentDigest != r.dep.Release {
-		return fmt.Errorf("%s holds another release %s than the one that was staged here", repo.Name, r.dep.Version)
 	}
 	plan := &StagePlan{
 		ID: r.ID, Version: r.dep.Version, Image: r.Image, rel: rel,

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/registry"
 	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
@@ -66,10 +69,7 @@ func (m *Machine) acceptedFor(s *State, d *Deployment, views map[string]*accepte
 	if views[dir] != nil {
 		return views[dir]
 	}
-	judge := d
-	if running := s.With(Running); running != nil && m.memory(running.Name, running.Origin) == dir {
-		judge = running
-	}
+	judge := m.judgeOf(s, d)
 	a := &accepted{}
 	var root []byte
 	if root, a.err = m.rootOf(judge); a.err == nil {
@@ -77,6 +77,52 @@ func (m *Machine) acceptedFor(s *State, d *Deployment, views map[string]*accepte
 	}
 	views[dir] = a
 	return a
+}
+
+// judgeOf is the deployment whose root decides on d.
+func (m *Machine) judgeOf(s *State, d *Deployment) *Deployment {
+	running := s.With(Running)
+	if running != nil && m.memory(running.Name, running.Origin) == m.memory(d.Name, d.Origin) {
+		return running
+	}
+	return d
+}
+
+// readSigned reads the release of a deployment again, from where it came from, by
+// what was signed. What was accepted before is enough, however old: a release that
+// is here is not to be had newer. Otherwise the repository is asked for its signatures.
+func (m *Machine) readSigned(ctx context.Context, repo *registry.Repository, image verity.Digest) (*registry.Release, error) {
+	s, err := m.Look()
+	if err != nil {
+		return nil, err
+	}
+	d := s.Of(image)
+	if d == nil {
+		return nil, fmt.Errorf("its description is gone")
+	}
+	document := digest.Digest(d.Release)
+	var signed trust.Release
+	known := m.acceptedFor(s, d, make(map[string]*accepted))
+	if known.err == nil {
+		signed, known.err = known.view.Vouches(document)
+	}
+	if known.err != nil {
+		view, err := m.refresh(ctx, repo, m.judgeOf(s, d), &Wanted{Origin: d.Origin})
+		if err != nil {
+			return nil, err
+		}
+		if signed, err = view.Vouches(document); err != nil {
+			return nil, err
+		}
+	}
+	rel, err := repo.ReadReleaseArtifact(ctx, signed.Artifact.String())
+	if err != nil {
+		return nil, answered(ctx, err)
+	}
+	if rel.DocumentDigest != d.Release {
+		return nil, &wrongAnswer{fmt.Errorf("the document of %s is %s, and the one that is signed is %s", d.ID(), rel.DocumentDigest, document)}
+	}
+	return rel, nil
 }
 
 func (m *Machine) vouch(s *State, d *Deployment, views map[string]*accepted) Vouch {
