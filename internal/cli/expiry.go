@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
@@ -122,17 +121,9 @@ func parseExpiry(words []string) (expiry, error) {
 // readExpiry reads the file of a directory of keys, which need not be there.
 func readExpiry(dir string) (e expiry, err error) {
 	path := filepath.Join(dir, expiryFile)
-	f, err := os.Open(path)
+	b, err := limited.File(path, maxExpiryFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return e, nil
-	}
-	if err != nil {
-		return e, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxExpiryFile+1))
-	if err == nil && len(b) > maxExpiryFile {
-		err = fmt.Errorf("it is larger than %d bytes", maxExpiryFile)
 	}
 	if err == nil {
 		dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()

@@ -104,22 +104,24 @@ func promptPassphrase(ask trust.Ask, before []byte) ([]byte, error) {
 	if before != nil {
 		words = "New passphrase (empty: the same as before) for"
 	}
-	first, err := question(words)
-	if err != nil {
-		return nil, err
+	for {
+		first, err := question(words)
+		if err != nil {
+			return nil, err
+		}
+		if len(first) == 0 && before != nil {
+			return before, nil
+		}
+		second, err := question("Once more, for")
+		switch {
+		case err != nil:
+			return nil, err
+		case len(first) == 0:
+			fmt.Fprintln(tty, "It is empty.")
+		case !bytes.Equal(first, second):
+			fmt.Fprintln(tty, "The two differ.")
+		default:
+			return first, nil
+		}
 	}
-	if len(first) == 0 && before != nil {
-		return before, nil
-	}
-	if len(first) == 0 {
-		return nil, fmt.Errorf("the passphrase for %q is empty", ask.File)
-	}
-	second, err := question("Once more, for")
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(first, second) {
-		return nil, fmt.Errorf("the two passphrases for %q differ", ask.File)
-	}
-	return first, nil
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/registry"
 	"github.com/ashlar-os/ashlar/internal/trust"
 )
@@ -206,12 +205,7 @@ func (a signedAnswer) print(g *globals) {
 const maxRequest = 32 << 20
 
 func readRequest(path string) (*trust.Request, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxRequest))
+	b, err := limited.File(path, maxRequest)
 	if err != nil {
 		return nil, err
 	}
