@@ -3,13 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/secureboot"
@@ -73,18 +73,7 @@ func openMachine() (*update.Machine, error) {
 }
 
 // readRoot reads a publisher's root.json.
-func readRoot(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, update.MaxRoot+1))
-	if err == nil && len(b) > update.MaxRoot {
-		err = fmt.Errorf("%q is larger than %d bytes", path, update.MaxRoot)
-	}
-	return b, err
-}
+func readRoot(path string) ([]byte, error) { return limited.File(path, update.MaxRoot) }
 
 // openToCheck opens the computer to look, and to remember what was seen of a
 // repository, which needs no lock.

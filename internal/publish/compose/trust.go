@@ -2,10 +2,9 @@ package compose
 
 import (
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/limited"
 	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
@@ -22,12 +21,7 @@ func (b *builder) addTrust(t *tree.Tree) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("trust.root: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRoot+1))
+	data, err := limited.File(path, maxRoot)
 	if err == nil {
 		err = trust.CheckRoot(data)
 	}
