@@ -150,7 +150,7 @@ func TestInspect(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	for _, want := range []string{
-		"server 1.0.0 for amd64, 2026-01-31T12:00:00Z, from oci:" + dir + ":1.0.0\n", ", not signed\n",
+		"server 1.0.0 for amd64, 2026-01-31T12:00:00Z, from oci:" + dir + ":1.0.0\n", "; who signed it: --signed\n",
 		digest.String() + ", ", "kernel         6.12.1-amd64\n", "packages       2\n", "accounts       2 users, 1 groups\n",
 		"files          15; 3 objects, 711 B\n", "rule-set       1, applied by ashlar test\n", "boot file      sha256:",
 	} {
