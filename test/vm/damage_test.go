@@ -3,7 +3,10 @@
 package vm
 
 import (
+	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,6 +30,24 @@ func (m *machine) flip(path string) {
 	})
 }
 
+// objectPath is where a file's content is on the root partition.
+func objectPath(t *testing.T, version, path string) string {
+	digest := objectOf(t, version, path)
+	return "/ashlar/objects/" + digest[:2] + "/" + digest[2:]
+}
+
+// image is the digest of a release's image.
+func (m *machine) image(version string) string {
+	m.t.Helper()
+	ctx, cancel := stepContext()
+	defer cancel()
+	release, err := fx.Release(ctx, version)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return release.Document.Root().Digest.String()
+}
+
 // objectOf is the digest of a file's content in a release.
 func objectOf(t *testing.T, version, path string) string {
 	t.Helper()
@@ -43,26 +64,51 @@ func objectOf(t *testing.T, version, path string) string {
 	return n.Inode().Digest.String()
 }
 
-// TestOneByteOfOneObject: the damaged file cannot be read, everything else
-// goes on, and verify names the file.
-func TestOneByteOfOneObject(t *testing.T) {
+// TestDamagedObjects: of a file whose object has one byte changed, and of one
+// whose object was swapped for another valid one, nothing can be read;
+// everything else goes on, and verify names both files. What deployment.json
+// says has no part in what boots.
+func TestDamagedObjects(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, sealed, "vm")
-	m.boot()
-	// A file that nothing reads by itself.
-	const victim = "/usr/bin/nano"
-	digest := objectOf(t, "1.0.0", victim)
-	m.step("shutdown", m.Shutdown)
-	m.flip("/ashlar/objects/" + digest[:2] + "/" + digest[2:])
+	// Files that nothing reads by itself.
+	const changed, swapped, other = "/usr/bin/nano", "/usr/bin/pinky", "/usr/bin/factor"
+	m.flip(objectPath(t, "1.0.0", changed))
+	deployment := "/ashlar/deployments/" + m.image("1.0.0")
+	m.step("swapping an object, pointing the deployment elsewhere", func(ctx context.Context) error {
+		return m.Edit(ctx, func(raw string) error {
+			elsewhere := filepath.Join(t.TempDir(), "deployment.json")
+			if err := editRoot(ctx, raw, "dump "+deployment+"/deployment.json "+elsewhere); err != nil {
+				return err
+			}
+			text, err := os.ReadFile(elsewhere)
+			if err != nil {
+				return err
+			}
+			text = bytes.Replace(text, []byte(m.image("1.0.0")), []byte(strings.Repeat("e", 64)), 1)
+			if err := os.WriteFile(elsewhere, text, 0o644); err != nil {
+				return err
+			}
+			victim := objectPath(t, "1.0.0", swapped)
+			return editRoot(ctx, raw, "unlink "+victim, "ln "+objectPath(t, "1.0.0", other)+" "+victim,
+				"rm "+deployment+"/deployment.json", "write "+elsewhere+" "+deployment+"/deployment.json")
+		})
+	})
 
 	m.boot()
-	m.expectContains("reading the damaged file", m.fails("cat "+victim+" >/dev/null"), "Input/output error")
-	m.sh("ls -l / >/dev/null && cat /usr/bin/ls >/dev/null")
-	said := m.fails("ashlar verify")
-	m.expectContains("verify", said, victim)
-	if n := strings.Count(said, "damaged "); n != 1 {
-		t.Errorf("verify names %d damages, want 1:\n%s", n, said)
+	for _, victim := range []string{changed, swapped} {
+		m.expectContains("reading "+victim, m.fails("cat "+victim+" >/dev/null"), "Input/output error")
 	}
+	m.sh("ls -l / >/dev/null && cat /usr/bin/ls " + other + " >/dev/null")
+	said := m.fails("ashlar verify")
+	for _, victim := range []string{changed, swapped} {
+		m.expectContains("verify", said, victim)
+	}
+	if n := strings.Count(said, "damaged "); n != 2 {
+		t.Errorf("verify names %d damages, want 2:\n%s", n, said)
+	}
+	m.expectContains("status", m.sh("ashlar status"), "field \"image\": "+strings.Repeat("e", 64)+" is not the directory's name")
+	m.expect("image that runs", m.status().Running, m.image("1.0.0"))
 }
 
 // TestOneByteOfTheImage: a deployment whose image is damaged does not boot, and
@@ -92,7 +138,7 @@ func TestFirstBootRefusesAWrongObject(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, fx.Disk(), "vm")
 	digest := objectOf(t, "1.0.0", "/usr/bin/nano")
-	m.flip("/ashlar/objects/" + digest[:2] + "/" + digest[2:])
+	m.flip(objectPath(t, "1.0.0", "/usr/bin/nano"))
 	m.step("start", m.Start)
 	m.step("refusal", func(ctx context.Context) error {
 		_, err := m.WaitConsole(ctx, "ashlar: cannot boot: .*"+digest+".*reboots in")

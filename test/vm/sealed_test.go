@@ -24,6 +24,13 @@ func TestNobodyWritesToTheRoot(t *testing.T) {
 	for _, dir := range []string{"/", "/usr", "/usr/lib", "/usr/bin"} {
 		m.expectContains("touch in "+dir, m.fails("touch "+dir+"/intruder"), "Read-only file system")
 	}
+	// Every directory and every file of the root, and what is below it. What is
+	// mounted on it is listed by find too.
+	m.expect("directories that take a file", m.sh(`find / -xdev -type d -exec sh -c 'for d; do
+		{ true > "$d/intruder"; } 2>/dev/null || continue; rm "$d/intruder"; mountpoint -q "$d" || echo "$d"; done' sh {} +`), "")
+	m.expect("files that can be written to", m.sh(`find / -xdev -type f -exec sh -c 'for f; do { true >> "$f"; } 2>/dev/null && echo "$f"; done; true' sh {} +`), "")
+	m.expect("sealed files that can be written to", m.sh(`unshare -m sh -c 'mount -o remount,rw,bind /sysroot && find /sysroot/ashlar/objects /sysroot/ashlar/images -type f -exec sh -c "for f; do { true >> \"\$f\"; } 2>/dev/null && echo \"\$f\"; done; true" sh {} +'`), "")
+	m.fails("blockdev --setrw /dev/loop0; dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=fsync")
 	for _, target := range []string{"/", "/usr"} {
 		m.fails("mount -o remount,rw " + target)
 		m.fails("touch " + strings.TrimSuffix(target, "/") + "/intruder")
