@@ -276,8 +276,8 @@ type Key struct {
 	ID     string `json:"keyid"`
 	Role   string `json:"role"`
 	Holder int    `json:"holder,omitempty"` // of a root key: its number, by which its file is called
-	File   string `json:"file,omitempty"` // "" when the private half is elsewhere
-	Active bool   `json:"active"`         // the newest root names it
+	File   string `json:"file,omitempty"`   // "" when the private half is elsewhere
+	Active bool   `json:"active"`           // the newest root names it
 }
 
 // Keys lists the keys of the newest root, and then key files that it does not
