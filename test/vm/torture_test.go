@@ -16,8 +16,8 @@ import (
 // What is looked at and booted here. `make torture` does more of both.
 const (
 	tortureSeed   = 1
-	tortureOthers = 3  // cuts of each epoch, beside the one in which it was dropped
-	tortureBoots  = 12 // of these
+	tortureOthers = 3 // cuts of each epoch, beside the one in which it was dropped
+	tortureBoots  = 8 // of these; with what is asked after it, each takes a minute or two
 )
 
 // TestTorture records all that a machine writes in a life of updates, looks at the
