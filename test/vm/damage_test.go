@@ -66,32 +66,18 @@ func objectOf(t *testing.T, version, path string) string {
 
 // TestDamagedObjects: of a file whose object has one byte changed, and of one
 // whose object was swapped for another valid one, nothing can be read;
-// everything else goes on, and verify names both files. What deployment.json
-// says has no part in what boots.
+// everything else goes on, and verify names both files. A deployment.json that
+// points elsewhere ends the boot.
 func TestDamagedObjects(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, sealed, "vm")
 	// Files that nothing reads by itself.
 	const changed, swapped, other = "/usr/bin/nano", "/usr/bin/pinky", "/usr/bin/factor"
 	m.flip(objectPath(t, "1.0.0", changed))
-	deployment := "/ashlar/deployments/" + m.image("1.0.0")
-	m.step("swapping an object, pointing the deployment elsewhere", func(ctx context.Context) error {
+	m.step("swapping an object", func(ctx context.Context) error {
 		return m.Edit(ctx, func(raw string) error {
-			elsewhere := filepath.Join(t.TempDir(), "deployment.json")
-			if err := editRoot(ctx, raw, "dump "+deployment+"/deployment.json "+elsewhere); err != nil {
-				return err
-			}
-			text, err := os.ReadFile(elsewhere)
-			if err != nil {
-				return err
-			}
-			text = bytes.Replace(text, []byte(m.image("1.0.0")), []byte(strings.Repeat("e", 64)), 1)
-			if err := os.WriteFile(elsewhere, text, 0o644); err != nil {
-				return err
-			}
 			victim := objectPath(t, "1.0.0", swapped)
-			return editRoot(ctx, raw, "unlink "+victim, "ln "+objectPath(t, "1.0.0", other)+" "+victim,
-				"rm "+deployment+"/deployment.json", "write "+elsewhere+" "+deployment+"/deployment.json")
+			return editRoot(ctx, raw, "unlink "+victim, "ln "+objectPath(t, "1.0.0", other)+" "+victim)
 		})
 	})
 
@@ -107,8 +93,32 @@ func TestDamagedObjects(t *testing.T) {
 	if n := strings.Count(said, "damaged "); n != 2 {
 		t.Errorf("verify names %d damages, want 2:\n%s", n, said)
 	}
-	m.expectContains("status", m.sh("ashlar status"), "field \"image\": "+strings.Repeat("e", 64)+" is not the directory's name")
-	m.expect("image that runs", m.status().Running, m.image("1.0.0"))
+
+	m.step("shutdown", m.Shutdown)
+	path := "/ashlar/deployments/" + m.image("1.0.0") + "/deployment.json"
+	m.step("pointing the deployment elsewhere", func(ctx context.Context) error {
+		return m.Edit(ctx, func(raw string) error {
+			elsewhere := filepath.Join(t.TempDir(), "deployment.json")
+			if err := editRoot(ctx, raw, "dump "+path+" "+elsewhere); err != nil {
+				return err
+			}
+			text, err := os.ReadFile(elsewhere)
+			if err != nil {
+				return err
+			}
+			text = bytes.Replace(text, []byte(m.image("1.0.0")), []byte(strings.Repeat("e", 64)), 1)
+			if err := os.WriteFile(elsewhere, text, 0o644); err != nil {
+				return err
+			}
+			return editRoot(ctx, raw, "rm "+path, "write "+elsewhere+" "+path)
+		})
+	})
+	m.step("start", m.Start)
+	m.step("refusal", func(ctx context.Context) error {
+		_, err := m.WaitConsole(ctx, `ashlar: cannot boot: reading "/sysroot`+path+`": field "image": e{64} is not the directory's name\. The machine reboots in`)
+		return err
+	})
+	m.PowerCut()
 }
 
 // TestOneByteOfTheImage: a deployment whose image is damaged does not boot, and
