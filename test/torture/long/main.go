@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ashlar-os/ashlar/internal/vmtest/writelog"
@@ -38,7 +39,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 2, "machines at a time")
 	flag.BoolVar(&o.fresh, "fresh", false, "record anew, and forget what was booted before")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
