@@ -14,7 +14,7 @@ GOBUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s 
 # Some tests mount images. They are built as whoever calls make and run as root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),-exec 'sudo env PATH=$(PATH)')
 
-.PHONY: all build demo test unit vm torture lint setup bench clean
+.PHONY: all build demo test unit vm slow torture lint setup bench clean
 
 all: build
 
@@ -36,8 +36,8 @@ demo: need-go setup build
 # staticcheck is built with the Go that builds the project, also where that was fetched.
 lint: need-go
 	@out=$$(gofmt -l cmd internal test); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
-	$(GO) vet -tags vm ./...
-	GOTOOLCHAIN=$$($(GO) env GOVERSION) $(GO) run $(STATICCHECK) -tags vm ./...
+	$(GO) vet -tags vm,slow ./...
+	GOTOOLCHAIN=$$($(GO) env GOVERSION) $(GO) run $(STATICCHECK) -tags vm,slow ./...
 
 unit: need-go setup build
 	$(GO) test $(AS_ROOT) -timeout 20m ./...
@@ -48,6 +48,10 @@ vm: need-go setup build
 	$(GO) test -tags vm -timeout 60m -parallel 2 -count=1 -v ./test/vm
 
 test: lint unit vm
+
+# Stories that take long, and hours of power cuts.
+slow: need-go setup build
+	$(GO) test -tags vm,slow -timeout 120m -parallel 2 -count=1 -v -run '^(TestCountedAgain|TestTorture)$$' ./test/vm
 
 torture: need-go setup build
 	$(GO) run ./test/torture/long $(TORTURE)
