@@ -7,11 +7,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,21 +73,17 @@ func TestSecureBoot(t *testing.T) {
 
 	// With the power off, boot files that sort before the good one: one whose
 	// command line was changed after it was signed, and one that is signed by
-	// somebody else.
+	// somebody else. And an addon that nobody signed, for the good one.
+	stub, err := base64.StdEncoding.DecodeString(m.sh("base64 -w0 /usr/lib/systemd/boot/efi/addonx64.efi.stub"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.step("shutdown", m.Shutdown)
 	good := bootFileOf(t, "1.0.0")
-	m.step("putting boot files on the ESP", func(ctx context.Context) error {
-		return m.Edit(ctx, func(raw string) error {
-			for name, uki := range map[string][]byte{
-				"ashlar_9.0.0_aaaaaaaaaaaa+1.efi": bytes.Replace(good, []byte("ashlar.image="), []byte("ashlar.imags="), 1),
-				"ashlar_8.0.0_bbbbbbbbbbbb+1.efi": resign(t, good, foreign),
-			} {
-				if err := putOnESP(ctx, raw, "/EFI/Linux/"+name, uki); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	m.putOnESP(map[string][]byte{
+		"/EFI/Linux/ashlar_9.0.0_aaaaaaaaaaaa+1.efi": bytes.Replace(good, []byte("ashlar.image="), []byte("ashlar.imags="), 1),
+		"/EFI/Linux/ashlar_8.0.0_bbbbbbbbbbbb+1.efi": resign(t, good, foreign),
+		"/loader/addons/evil.addon.efi":              addon(t, stub, "systemd.debug_shell"),
 	})
 	for _, name := range []string{"ashlar_9.0.0", "ashlar_8.0.0"} {
 		m.step("start", m.Start)
@@ -97,6 +95,10 @@ func TestSecureBoot(t *testing.T) {
 	}
 	m.boot()
 	m.expect("release that boots", m.version(), "1.0.0")
+	if cmdline := m.sh("cat /proc/cmdline"); strings.Contains(cmdline, "debug_shell") {
+		t.Errorf("the addon was taken: %s", cmdline)
+	}
+	m.expectContains("status", m.sh("ashlar status"), `stray       "loader/addons/evil.addon.efi" on the ESP`)
 }
 
 // TestSecureBootEnrolledByTheMachine: a machine that runs in setup mode writes
@@ -133,22 +135,15 @@ func TestSecureBootEnrolledByTheMachine(t *testing.T) {
 	m := &machine{t: t, VM: vmtest.New(t, vmtest.Config{
 		Name: "vm", Dir: filepath.Join(fx.Dir, t.Name()), Base: sealed, Firmware: vmtest.OVMFSecureBoot,
 	})}
-	m.step("putting the keys on the ESP", func(ctx context.Context) error {
-		return m.Edit(ctx, func(raw string) error {
-			for set, dir := range map[string]string{"first": first, "next": filepath.Join(next, secureboot.Directory)} {
-				for _, file := range efivar.Files {
-					b, err := os.ReadFile(filepath.Join(dir, file))
-					if err != nil {
-						return err
-					}
-					if err := putOnESP(ctx, raw, "/"+set+"-"+file, b); err != nil {
-						return err
-					}
-				}
+	keys := map[string][]byte{}
+	for set, dir := range map[string]string{"first": first, "next": filepath.Join(next, secureboot.Directory)} {
+		for _, file := range efivar.Files {
+			if keys["/"+set+"-"+file], err = os.ReadFile(filepath.Join(dir, file)); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})
-	})
+		}
+	}
+	m.putOnESP(keys)
 	m.boot()
 	m.sh("for set in first next; do mkdir /run/$set; for f in PK KEK db; do cp /efi/$set-$f.auth /run/$set/$f.auth; done; done")
 	m.expectContains("status", m.sh("ashlar status"), "secure boot SETUP MODE")
@@ -161,16 +156,6 @@ func TestSecureBootEnrolledByTheMachine(t *testing.T) {
 	m.expectContains("one more certificate", m.sh("ashlar secureboot enroll /run/next"), "db is changed")
 	m.expectContains("the same again", m.sh("ashlar secureboot enroll /run/next"), "this machine's firmware has these keys")
 	m.expectContains("the older db", m.fails("ashlar secureboot enroll /run/first"), "the firmware does not take db")
-}
-
-// putOnESP writes a file to the ESP of a raw disk image.
-func putOnESP(ctx context.Context, raw, path string, content []byte) error {
-	drive, err := vmtest.Mtools(ctx, raw)
-	if err != nil {
-		return err
-	}
-	_, err = program.Run(ctx, program.Command{Args: []string{"mcopy", "-o", "-i", drive, "-", "::" + path}, Stdin: bytes.NewReader(content)})
-	return err
 }
 
 // bootFileOf is the boot file of a release.
