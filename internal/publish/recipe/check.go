@@ -47,9 +47,6 @@ func (r *Recipe) check(src *source) error {
 			c.failf(fmt.Sprintf("kernel.arguments[%d]", i), "%q is not one kernel argument (and \"--\" and those of ashlar.* are not for recipes)", a)
 		}
 	}
-	if t := r.Boot.Timeout; t != nil && (*t < 0 || *t > 3600) {
-		c.failf("boot.timeout", "the timeout is 0 to 3600 seconds, not %d", *t)
-	}
 	c.oneOf("boot.foreign", r.Boot.Foreign, ForeignRefuse, ForeignAccept)
 	c.match("update.repository", r.Update.Repository, repoRE, "a repository such as \"registry.example/acme/server\"")
 	c.match("update.channel", r.Update.Channel, nameRE, "a channel name")

@@ -17,7 +17,6 @@ func (r *Recipe) merge(other *Recipe) {
 
 	over(&r.Kernel.Package, other.Kernel.Package)
 	r.Kernel.Arguments = append(r.Kernel.Arguments, other.Kernel.Arguments...)
-	overPtr(&r.Boot.Timeout, other.Boot.Timeout)
 	over(&r.Boot.Foreign, other.Boot.Foreign)
 	over(&r.Update.Repository, other.Update.Repository)
 	over(&r.Update.Channel, other.Update.Channel)

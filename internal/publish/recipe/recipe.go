@@ -75,7 +75,6 @@ type Kernel struct {
 
 // Boot says how a machine starts.
 type Boot struct {
-	Timeout *int   `toml:"timeout"` // seconds the loader's menu is shown; default 0
 	Foreign string `toml:"foreign"` // ForeignRefuse (default) or ForeignAccept
 }
 
@@ -210,11 +209,3 @@ func (r *Recipe) CommandLine() []string {
 // RefusesForeign reports whether machines take nothing from firmware,
 // hypervisor, loader and ESP beyond what the boot file says.
 func (r *Recipe) RefusesForeign() bool { return r.Boot.Foreign != ForeignAccept }
-
-// Timeout is for how many seconds the loader shows its menu.
-func (r *Recipe) Timeout() int {
-	if r.Boot.Timeout == nil {
-		return 0
-	}
-	return *r.Boot.Timeout
-}

@@ -51,7 +51,6 @@ func TestOffendingLine(t *testing.T) {
 		{"[[groups]]\nname = \"x\"\n", "[[groups]]", `group "x" has no gid`},
 		{"[kernel]\narguments = [\"a b\"]\n", `arguments = ["a b"]`, `"a b" is not one kernel argument`},
 		{"[kernel]\narguments = [\"ashlar.image=1\"]\n", `arguments = ["ashlar.image=1"]`, "not for recipes"},
-		{"[boot]\ntimeout = -1\n", "timeout = -1", "0 to 3600"},
 		{"[services]\nenabled = [\"ssh\"]\n", `enabled = ["ssh"]`, `"ssh" is not a unit name`},
 		{"[base]\nmirror = \"ftp://x\"\n", `mirror = "ftp://x"`, "URI"},
 		{"[base]\nmirror = \"http://x\"\nsnapshot = \"20250101T000000Z\"\n", `snapshot = "20250101T000000Z"`, "not both"},
