@@ -140,6 +140,13 @@ func stayFailed(m *update.Machine) error {
 // on trial and has failed. Its own failure makes systemd restart the machine,
 // which is mostly the purpose.
 func runHealthFailed(ctx context.Context, g *globals) error {
+	booted, err := boot.ReadState(machineRoot())
+	if err != nil {
+		return err
+	}
+	if !booted.Counted() {
+		return errors.New("this boot is not on trial, and is not ended; ashlar health says how it is")
+	}
 	m, err := openStore()
 	if err != nil {
 		return err

@@ -53,6 +53,10 @@ that speaks plain HTTP.`,
 }
 
 func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
+	m, err := openToCheck()
+	if err != nil {
+		return err
+	}
 	_, channel, err := openRepository(o.repository)
 	if err != nil {
 		return &codeError{exitUsage, err}
@@ -70,10 +74,6 @@ func runSwitch(ctx context.Context, o switchOptions, g *globals) error {
 		if w.Root, err = readRoot(o.root); err != nil {
 			return err
 		}
-	}
-	m, err := openToCheck()
-	if err != nil {
-		return err
 	}
 	return follow(ctx, m, g, o.updateOptions, following{
 		verb: "switch", Wanted: w,
