@@ -111,6 +111,8 @@ func TestWithdrawnRelease(t *testing.T) {
 	if s := f.status(); s.Recall != nil {
 		t.Errorf("after going back: %+v", s.Recall)
 	}
+	// Forward again is a person's choice, who is told.
+	f.ok("server-2.0.0 was withdrawn by its publisher on "+time.Now().UTC().Format(time.DateOnly)+": so does this one\nserver-2.0.0 boots next\n", "rollback", "2.0.0")
 }
 
 // TestUpdateTo takes what a person names, older too, of what is signed.

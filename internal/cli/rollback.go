@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -83,6 +84,9 @@ func runRollback(ctx context.Context, o rollbackOptions, g *globals) error {
 func printRollback(g *globals, plan *update.RollbackPlan, dryRun bool) {
 	for _, r := range plan.Renames {
 		g.printf("%s -> %s\n", r.From, r.To)
+	}
+	if w := plan.Withdrawn; w != nil {
+		g.printf("%s was withdrawn by its publisher on %s: %s\n", plan.To, w.At.Format(time.DateOnly), w.Reason)
 	}
 	if dryRun {
 		g.printf("nothing was changed (--dry-run)\n")

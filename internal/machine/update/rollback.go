@@ -7,6 +7,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
+	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
 // RollbackPlan says what going to another deployment will do.
@@ -15,6 +16,10 @@ type RollbackPlan struct {
 	To    string        `json:"to"`
 	Image verity.Digest `json:"image"`
 	*boot.Plan
+
+	// Withdrawn says why the publisher took the target back. The choice is the
+	// person's all the same. nil: it did not, as far as is known here.
+	Withdrawn *trust.Withdrawal `json:"withdrawn,omitempty"`
 
 	from *Deployment
 }
@@ -46,6 +51,9 @@ func (m *Machine) PlanRollback(s *State, target *Deployment) (*RollbackPlan, err
 		return nil, err
 	}
 	plan := &RollbackPlan{To: target.ID(), Image: target.Image, Plan: renames}
+	if a := m.acceptedFor(s, target, make(map[string]*accepted)); a.err == nil {
+		plan.Withdrawn = withdrawal(a.view, target)
+	}
 	if s.Next != nil {
 		plan.From, plan.from = s.nameOf(*s.Next), s.With(Next)
 	}
