@@ -10,7 +10,7 @@ import (
 )
 
 var verbs = map[string]func(context.Context, []string) error{
-	"compare": runCompare, "bootfile": runBootFile, "publish": runPublish, "update": runUpdate,
+	"compare": runCompare, "bootfile": runBootFile, "publish": runPublish, "sign": runSign, "update": runUpdate,
 }
 
 func main() {

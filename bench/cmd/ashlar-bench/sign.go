@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"slices"
 
 	"github.com/ashlar-os/ashlar/internal/image/release"
@@ -16,9 +17,20 @@ func keysOf(layout string) string { return layout + ".keys" }
 // rootOf is what a machine believes that layout by, as with "ashlar switch --root".
 func rootOf(layout string) string { return keysOf(layout) + "/root.json" }
 
-// signLayout signs every release of a layout, with keys of its own, and lets the
+// runSign signs every release of a layout, with keys of its own, and lets the
 // channel name the newest. It is not part of what is compared: ostree signs
-// nothing here, and the passphrases are slow to open on purpose.
+// nothing here, and the passphrases are slow to open on purpose. They also take
+// memory, which is why this has a process of its own: what a process starts is
+// charged with the memory that its parent had.
+func runSign(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("sign", flag.ContinueOnError)
+	layout := flags.String("layout", "", "layout to sign, where it is not signed yet")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return signLayout(ctx, *layout)
+}
+
 func signLayout(ctx context.Context, dir string) error {
 	layout, err := registry.OpenLayout(dir)
 	if err != nil {
