@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
@@ -28,7 +29,8 @@ func (f *fakeMachine) withSystemd() {
 	f.t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// runs makes a release run, without a boot. counters are those of boot files.
+// runs makes a release run, without a boot: on trial when its boot file is
+// counted. counters are those of boot files.
 func (f *fakeMachine) runs(r *updatetest.Release, counters map[string]string) {
 	f.t.Helper()
 	f.c.Running = r.Image()
@@ -44,6 +46,30 @@ func (f *fakeMachine) runs(r *updatetest.Release, counters map[string]string) {
 			}
 		}
 	}
+	f.onTrial("")
+	for _, name := range f.c.BootFiles() {
+		if strings.HasPrefix(name, "ashlar_"+r.Version+"_") && strings.Contains(name, "+") {
+			f.onTrial("/EFI/Linux/" + name)
+		}
+	}
+}
+
+// onTrial says, as the boot loader does, which boot file this boot counted;
+// none when it was good before.
+func (f *fakeMachine) onTrial(path string) {
+	f.t.Helper()
+	variable := boot.VariablePath("/", "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+	if path == "" {
+		if err := os.RemoveAll(filepath.Join(f.c.Root, variable)); err != nil {
+			f.t.Fatal(err)
+		}
+		return
+	}
+	content := []byte{6, 0, 0, 0}
+	for _, c := range strings.ReplaceAll(path, "/", `\`) + "\x00" {
+		content = append(content, byte(c), 0)
+	}
+	f.write(variable, string(content))
 }
 
 // check puts a health check on the machine, or takes it away.
@@ -107,6 +133,7 @@ func TestFailedTrial(t *testing.T) {
 	f.boots(v1)
 
 	f.runs(v1, nil)
+	f.fails(exitError, "this boot is not on trial, and is not ended", "health", "--failed")
 	f.ok("", "boot-record")
 	said := f.ok("failed      server-2.0.0: /etc/ashlar/health.d/mine: it ended with exit status 7", "status")
 	for _, want := range []string{"| the disk is slow", "ashlar update --retry 2.0.0"} {
@@ -172,6 +199,7 @@ func TestNothingIsGood(t *testing.T) {
 		t.Errorf("boot files %q", names)
 	}
 	// Its next boot is not counted, fails as well, and is not held against it.
+	f.onTrial("")
 	f.fails(exitError, "it ended with exit status 1", "health", "--boot")
 	if !f.status().Kept {
 		t.Error("it is kept no more")
