@@ -105,8 +105,8 @@ func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	if !m.Running.IsZero() {
 		answer.Running = m.Running.String()
 	}
-	answer.Recall = m.Recalled(s)
-	vouches := m.Vouches(s)
+	vouches, recall := m.Vouches(s)
+	answer.Recall = recall
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
 		row := statusDeployment{

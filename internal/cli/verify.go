@@ -127,7 +127,7 @@ func runVerify(ctx context.Context, o verifyOptions, g *globals) error {
 // checkSignatures looks again, without asking anybody, who vouches for deployments.
 func checkSignatures(m *update.Machine, s *update.State, images []verity.Digest) []deploymentSignatures {
 	list := []deploymentSignatures{}
-	vouches := m.Vouches(s)
+	vouches, _ := m.Vouches(s)
 	for i := range s.Deployments {
 		d := &s.Deployments[i]
 		if v, ok := vouches[d]; ok && slices.Contains(images, d.Image) {

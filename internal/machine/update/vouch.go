@@ -44,8 +44,9 @@ type Recall struct {
 	WayBack string    `json:"way_back"` // a command and what it does; "" where there is none yet
 }
 
-// Vouches looks at every deployment but those that are no more than a memory.
-func (m *Machine) Vouches(s *State) map[*Deployment]Vouch {
+// Vouches looks at every deployment but those that are no more than a memory, and
+// says why what runs was withdrawn; nil: it was not, as far as is known here.
+func (m *Machine) Vouches(s *State) (map[*Deployment]Vouch, *Recall) {
 	views := make(map[string]*accepted)
 	all := make(map[*Deployment]Vouch)
 	for i := range s.Deployments {
@@ -53,7 +54,12 @@ func (m *Machine) Vouches(s *State) map[*Deployment]Vouch {
 			all[d] = m.vouch(s, d, views)
 		}
 	}
-	return all
+	if running := s.With(Running); running != nil {
+		if a := m.acceptedFor(s, running, views); a.err == nil {
+			return all, s.recalled(a.view)
+		}
+	}
+	return all, nil
 }
 
 // accepted is what a machine last accepted of one publisher's image.
@@ -233,18 +239,4 @@ func (m *Machine) Unstage(f *Finding) error {
 	}
 	f.Unwanted, f.Unstaged = nil, d.ID()
 	return nil
-}
-
-// Recalled says from what was last accepted why what runs was withdrawn; nil: it
-// was not, as far as is known here.
-func (m *Machine) Recalled(s *State) *Recall {
-	running := s.With(Running)
-	if running == nil {
-		return nil
-	}
-	a := m.acceptedFor(s, running, make(map[string]*accepted))
-	if a.err != nil {
-		return nil
-	}
-	return s.recalled(a.view)
 }
