@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
+	"github.com/ashlar-os/ashlar/internal/machine/crashtest"
 	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
 )
 
@@ -29,7 +30,7 @@ func TestKilledAnywhere(t *testing.T) {
 				allowed[r.Image()] = true
 			}
 			var cuts []*updatetest.Computer
-			code := updatetest.Trace(t, f.process(s.args...), func() { cuts = append(cuts, f.c.Copy()) })
+			code := crashtest.Trace(t, f.process(s.args...), func() { cuts = append(cuts, f.c.Copy()) })
 			if code != exitOK || len(cuts) < s.minimum {
 				t.Fatalf("%q ended with %d after %d changes", s.args, code, len(cuts))
 			}

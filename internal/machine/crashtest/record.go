@@ -1,15 +1,11 @@
 package crashtest
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,56 +24,24 @@ func record(t testing.TB, cmd *exec.Cmd, root string, fault *Fault) (*Log, int) 
 	root, err := filepath.EvalSymlinks(root)
 	must(t, err)
 	r := &recorder{
-		t: t, root: root, log: &Log{Before: Load(t, root)},
-		known: make(map[int]bool), inside: make(map[int]*call), fault: fault,
+		tracer: tracer{t: t}, root: root, log: &Log{Before: Load(t, root)},
+		inside: make(map[int]*call), fault: fault,
 	}
 	r.now = r.log.Before.clone()
-	runtime.LockOSThread() // one thread is the tracer
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Pdeathsig: syscall.SIGKILL}
-	must(t, cmd.Start())
-	defer cmd.Process.Release()
-	r.pid = cmd.Process.Pid
-
-	var status unix.WaitStatus
-	_, err = unix.Wait4(r.pid, &status, unix.WALL, nil) // it waits before its first instruction
-	must(t, err)
-	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_EXITKILL |
-		unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
-	must(t, unix.PtraceSetOptions(r.pid, options))
-	r.resume(r.pid, 0)
-	r.known[r.pid] = true
-	for {
-		// A tracer is told about any of its children's threads; others' are not ours.
-		tid, err := unix.Wait4(-1, &status, unix.WALL|unix.WNOTHREAD, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		must(t, err)
-		if status.Exited() || status.Signaled() {
-			if tid == r.pid {
-				// A node is what it is from the start, whatever names it.
-				for _, n := range r.now.nodes[len(r.log.Before.nodes):] {
-					r.log.Before.nodes = append(r.log.Before.nodes, Node{Dir: n.Dir, Target: n.Target})
-				}
-				return r.log, status.ExitStatus()
-			}
-			continue
-		}
-		if status.Stopped() {
-			r.stopped(tid, status.StopSignal())
-		}
+	status := r.follow(cmd, r.atCall)
+	// A node is what it is from the start, whatever names it.
+	for _, n := range r.now.nodes[len(r.log.Before.nodes):] {
+		r.log.Before.nodes = append(r.log.Before.nodes, Node{Dir: n.Dir, Target: n.Target})
 	}
+	return r.log, status.ExitStatus()
 }
 
 // recorder is a recording that is going on.
 type recorder struct {
-	t       testing.TB
-	pid     int
+	tracer
 	root    string
 	log     *Log
-	now     *Tree // as it is at this moment
-	known   map[int]bool
+	now     *Tree         // as it is at this moment
 	inside  map[int]*call // threads in a call that changes something
 	waiting []int         // threads about to make one, held until the other's is over
 	fault   *Fault        // nil: none
@@ -89,19 +53,6 @@ type call struct {
 	args   [6]uint64
 	op     *pending
 	fails  bool
-}
-
-func (r *recorder) stopped(tid int, signal unix.Signal) {
-	fresh := !r.known[tid]
-	r.known[tid] = true
-	switch {
-	case signal == unix.SIGTRAP|0x80:
-		r.atCall(tid)
-		return
-	case signal == unix.SIGTRAP, signal == unix.SIGSTOP && fresh:
-		signal = 0 // a new thread, or the news of one
-	}
-	r.resume(tid, int(signal))
 }
 
 // atCall is where a thread enters or leaves a call.
@@ -142,38 +93,6 @@ func (r *recorder) atCall(tid int) {
 		return
 	}
 	r.resume(tid, 0)
-}
-
-// resume lets a thread run to its next call. It may have been ended by another
-// in the meantime.
-func (r *recorder) resume(tid, signal int) {
-	if err := unix.PtraceSyscall(tid, signal); err != nil && !errors.Is(err, unix.ESRCH) {
-		r.t.Fatal(err)
-	}
-}
-
-// callInfo is struct ptrace_syscall_info: of an entry, the call's number and its
-// arguments; of an exit, the result where the number would be.
-type callInfo struct {
-	op     uint8
-	_      [3]uint8
-	arch   uint32
-	ip, sp uint64
-	number uint64
-	args   [6]uint64
-	_      [4]uint64 // room for what newer kernels add
-}
-
-func (r *recorder) info(tid int) (info callInfo, ok bool) {
-	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid),
-		unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
-	if errno == unix.ESRCH {
-		return info, false
-	}
-	if errno != 0 {
-		r.t.Fatalf("asking what a thread is about to do: %v", errno)
-	}
-	return info, true
 }
 
 // memory copies what the process has at an address.
