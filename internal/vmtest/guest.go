@@ -42,9 +42,6 @@ func (vm *VM) WaitConsole(ctx context.Context, pattern string) (string, error) {
 	return match, nil
 }
 
-// ConsoleText is all that the console said since the last start.
-func (vm *VM) ConsoleText() string { return vm.console.Text() }
-
 // Run runs a shell script in the guest, as root. The error says that it got no
 // answer; how the script ended is in the result.
 func (vm *VM) Run(ctx context.Context, script string) (Result, error) {

@@ -170,12 +170,6 @@ type Broken struct {
 	Err   error
 }
 
-// Deployments lists the deployments that can be read, newest version first.
-func (s *Store) Deployments() ([]Deployment, error) {
-	v, err := s.Survey()
-	return v.Deployments, err
-}
-
 // Survey lists what is there. Only a directory that cannot be listed is an error.
 func (s *Store) Survey() (Survey, error) {
 	var v Survey
