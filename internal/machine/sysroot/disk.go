@@ -8,7 +8,12 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 )
+
+// rootLabel is the partition name of Ashlar's root.
+const rootLabel = gpt.NameRoot
 
 // maxDisks bounds how many disks are looked at.
 const maxDisks = 4096
@@ -16,7 +21,7 @@ const maxDisks = 4096
 // disk is a whole disk with a partition table.
 type disk struct {
 	name       string // such as "vda"
-	partitions []gptPartition
+	partitions []gpt.Partition
 }
 
 // rootDisk is where a boot's two partitions are.
@@ -48,10 +53,10 @@ func readDisks(sys, dev string) []disk {
 		if err != nil {
 			continue
 		}
-		parts, err := readGPT(f, readNumber(filepath.Join(sys, "block", name, "queue/logical_block_size")))
+		table, err := gpt.Read(f, readNumber(filepath.Join(sys, "block", name, "queue/logical_block_size")))
 		f.Close()
 		if err == nil {
-			disks = append(disks, disk{name, parts})
+			disks = append(disks, disk{name, table.Partitions})
 		}
 	}
 	sort.Slice(disks, func(i, j int) bool { return disks[i].name < disks[j].name })
@@ -102,21 +107,21 @@ func chooseRoot(disks []disk, esp string) (rootDisk, error) {
 func rootOn(d disk, esp string) (rootDisk, error) {
 	r := rootDisk{disk: d.name}
 	for _, p := range d.partitions {
-		if p.kind == typeESP && (esp == "" || p.uuid == esp) && r.espPartUUID == "" {
-			r.esp, r.espPartUUID = "/dev/"+partitionName(d.name, p.number), p.uuid
+		if p.Type == gpt.TypeESP && (esp == "" || p.ID.String() == esp) && r.espPartUUID == "" {
+			r.esp, r.espPartUUID = "/dev/"+partitionName(d.name, p.Number), p.ID.String()
 		}
 	}
 	if r.espPartUUID == "" {
 		return r, errNotYet
 	}
 	for _, p := range d.partitions {
-		if p.kind != typeRoot || p.label != rootLabel {
+		if p.Type != gpt.TypeRoot || p.Name != rootLabel {
 			continue
 		}
 		if r.root != "" {
 			return r, fmt.Errorf("disk %q has two root partitions with the label %q", d.name, rootLabel)
 		}
-		r.root, r.rootPartUUID = "/dev/"+partitionName(d.name, p.number), p.uuid
+		r.root, r.rootPartUUID = "/dev/"+partitionName(d.name, p.Number), p.ID.String()
 	}
 	switch {
 	case r.root != "":
@@ -124,7 +129,7 @@ func rootOn(d disk, esp string) (rootDisk, error) {
 	case esp == "":
 		return r, errNotYet
 	}
-	return r, fmt.Errorf("disk %q, which this boot came from, has no root partition (type %s, label %q)", d.name, typeRoot, rootLabel)
+	return r, fmt.Errorf("disk %q, which this boot came from, has no root partition (type %s, label %q)", d.name, gpt.TypeRoot, rootLabel)
 }
 
 // partitionName is how the kernel names partition n: a "p" follows a digit

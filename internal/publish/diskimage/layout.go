@@ -3,11 +3,14 @@ package diskimage
 import (
 	"fmt"
 
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 )
 
 // Sizes in bytes.
 const (
+	sectorSize = 512
+
 	mib = int64(1) << 20
 	gib = int64(1) << 30
 
@@ -23,7 +26,7 @@ const (
 // layout is where everything on the disk goes, computed before anything is written.
 type layout struct {
 	size       int64 // of the disk
-	esp, root  partition
+	esp, root  gpt.Partition
 	rootBlocks int64
 	inodes     int64
 	content    int64 // what the image will take on the disk that holds it
@@ -60,8 +63,8 @@ func planLayout(c Content, o Options, uki, erofs int64) (l layout, err error) {
 	if o.Size != 0 {
 		l.size = o.Size / sectorSize * sectorSize
 	}
-	l.esp = partition{Type: typeESP, ID: id.uuid("esp"), Name: "ashlar-esp", Start: alignment, Size: espSize}
-	l.root = partition{Type: typeRoot, ID: id.uuid("root"), Name: "ashlar-root", Start: alignment + espSize, Size: rootSize}
+	l.esp = gpt.Partition{Type: gpt.TypeESP, ID: id.uuid("esp"), Name: gpt.NameESP, Start: alignment, Size: espSize}
+	l.root = gpt.Partition{Type: gpt.TypeRoot, ID: id.uuid("root"), Name: gpt.NameRoot, Start: alignment + espSize, Size: rootSize}
 	l.rootBlocks = rootSize / blockSize
 	l.inodes = max(rootSize/16384, 4*files)
 	l.content = used + uki + 2*int64(len(c.Loader)) + 16*mib

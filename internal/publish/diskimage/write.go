@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/program"
@@ -194,7 +195,11 @@ func (j *job) prepare(raw string, o Options) (err error) {
 	if err := f.Truncate(j.layout.size); err != nil {
 		return err
 	}
-	if err := writeGPT(f, j.layout.size, j.id.uuid("disk"), []partition{j.layout.esp, j.layout.root}); err != nil {
+	table := gpt.Table{
+		Disk: j.id.uuid("disk"), Sector: sectorSize, Size: j.layout.size,
+		Partitions: []gpt.Partition{j.layout.esp, j.layout.root},
+	}
+	if err := table.Write(f); err != nil {
 		return err
 	}
 	document, err := encodeDeployment(j.content.Release, j.content.DocumentDigest, o.Origin)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
@@ -81,7 +82,7 @@ func tool(t *testing.T, args ...string) string {
 }
 
 // cut copies one partition into a file of its own, for checkers that know no offsets.
-func cut(t *testing.T, disk string, p partition) string {
+func cut(t *testing.T, disk string, p gpt.Partition) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), p.Name)
 	tool(t, "dd", "if="+disk, "of="+out, "bs=1M", "conv=sparse", "status=none",
@@ -131,7 +132,7 @@ func TestDiskSatisfiesTheToolsThatKnowBetter(t *testing.T) {
 	if n := len(table.PartitionTable.Partitions); table.PartitionTable.Label != "gpt" || n != 2 {
 		t.Fatalf("sfdisk sees %d partitions: %s", n, out)
 	}
-	for i, p := range []partition{j.layout.esp, j.layout.root} {
+	for i, p := range []gpt.Partition{j.layout.esp, j.layout.root} {
 		got := table.PartitionTable.Partitions[i]
 		if got.Start*512 != p.Start || got.Size*512 != p.Size || got.Name != p.Name ||
 			!strings.EqualFold(got.Type, p.Type.String()) || !strings.EqualFold(got.UUID, p.ID.String()) {

@@ -1,15 +1,14 @@
 package sysroot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/program"
 )
 
@@ -28,8 +27,8 @@ func diskImage(t testing.TB) string {
 	if err := os.Truncate(path, 8<<20); err != nil {
 		t.Fatal(err)
 	}
-	script := "label: gpt\nsize=2048, type=" + typeESP + ", uuid=" + espUUID + ", name=esp\n" +
-		"size=2048, type=" + typeRoot + ", uuid=" + rootUUID + ", name=" + rootLabel + "\n"
+	script := "label: gpt\nsize=2048, type=" + gpt.TypeESP.String() + ", uuid=" + espUUID + ", name=esp\n" +
+		"size=2048, type=" + gpt.TypeRoot.String() + ", uuid=" + rootUUID + ", name=" + rootLabel + "\n"
 	if _, err := program.Run(context.Background(), program.Command{
 		Args: []string{"sfdisk", "-q", path}, Stdin: strings.NewReader(script),
 	}); err != nil {
@@ -47,63 +46,20 @@ func readImage(t testing.TB, path string) []byte {
 	return b
 }
 
-// What sfdisk writes is read as sfdisk was told.
-func TestReadGPT(t *testing.T) {
-	got, err := readGPT(bytes.NewReader(readImage(t, diskImage(t))), 512)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []gptPartition{
-		{1, typeESP, espUUID, "esp"},
-		{2, typeRoot, rootUUID, rootLabel},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("read %+v, want %+v", got, want)
-	}
-}
-
-func TestBadGPT(t *testing.T) {
-	good := readImage(t, diskImage(t))
-	for _, c := range []struct {
-		name, want string
-		edit       func(b []byte) []byte
-	}{
-		{"no GPT", "no GPT", func(b []byte) []byte { return make([]byte, len(b)) }},
-		{"short disk", "reading the partition table", func(b []byte) []byte { return b[:700] }},
-		{"table cut off", "reading the partition table", func(b []byte) []byte { return b[:2000] }},
-		{"header changed", "checksum", func(b []byte) []byte { b[512+60] ^= 1; return b }},
-		{"entry changed", "entries have the checksum", func(b []byte) []byte { b[1024+60] ^= 1; return b }},
-		{"header size", "says it has", func(b []byte) []byte { b[512+13] = 0xff; return b }},
-	} {
-		if _, err := readGPT(bytes.NewReader(c.edit(bytes.Clone(good))), 512); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error is %v, want one with %q", c.name, err, c.want)
-		}
-	}
-	if _, err := readGPT(bytes.NewReader(good), 0); err == nil {
-		t.Error("a disk without a sector size is read")
-	}
-}
-
-func FuzzGPT(f *testing.F) {
-	f.Add(readImage(f, diskImage(f))[:34*512])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := readGPT(bytes.NewReader(b), 512)
-		if err == nil && len(list) > maxGPTEntries {
-			t.Errorf("%d partitions", len(list))
-		}
-	})
-}
-
 func ashlarDisk(name, esp string) disk {
-	return disk{name, []gptPartition{{1, typeESP, esp, "esp"}, {2, typeRoot, rootUUID, rootLabel}}}
+	return disk{name, []gpt.Partition{
+		{Number: 1, Type: gpt.TypeESP, ID: gpt.MustParse(esp), Name: "esp"},
+		{Number: 2, Type: gpt.TypeRoot, ID: gpt.MustParse(rootUUID), Name: rootLabel},
+	}}
 }
 
 // The root is looked for on the disk that the boot came from and on no other.
 func TestChooseRoot(t *testing.T) {
 	const other = "cccccccc-1111-2222-3333-444444444444"
-	noRoot := disk{"vdc", []gptPartition{{1, typeESP, espUUID, "esp"}, {2, typeRoot, rootUUID, "debian"}}}
+	noRoot := ashlarDisk("vdc", espUUID)
+	noRoot.partitions[1].Name = "debian"
 	twoRoots := ashlarDisk("vdd", espUUID)
-	twoRoots.partitions = append(twoRoots.partitions, gptPartition{3, typeRoot, other, rootLabel})
+	twoRoots.partitions = append(twoRoots.partitions, gpt.Partition{Number: 3, Type: gpt.TypeRoot, ID: gpt.MustParse(other), Name: rootLabel})
 	for _, c := range []struct {
 		name  string
 		disks []disk
