@@ -16,6 +16,7 @@ const (
 	SATA       Bus = "sata" // AHCI
 	USB        Bus = "usb"  // a stick: bulk-only mass storage behind xHCI
 	UAS        Bus = "uas"  // a USB disk that speaks SCSI; OVMF does not boot from one
+	CD         Bus = "cd"   // a drive behind AHCI with the image as its disc, of 2048-byte sectors and read-only
 )
 
 // Disk is one more disk of a machine. What the guest writes to it is lost when
@@ -24,6 +25,7 @@ type Disk struct {
 	Image  string // never written
 	Format string // default "raw"
 	Bus    Bus    // default VirtioBlk
+	Boot   bool   // the firmware tries it before the machine's own disk
 }
 
 // devices are QEMU's arguments that attach a drive. order is its place in the
@@ -42,6 +44,9 @@ func (b Bus) devices(drive string, order int) ([]string, error) {
 	case SATA:
 		controller = []string{"-device", "ahci,id=" + drive + "-hba"}
 		model = "ide-hd,bus=" + drive + "-hba.0"
+	case CD:
+		controller = []string{"-device", "ahci,id=" + drive + "-hba"}
+		model = "ide-cd,bus=" + drive + "-hba.0"
 	case USB:
 		controller = []string{"-device", "qemu-xhci,id=" + drive + "-hub"}
 		model = "usb-storage,bus=" + drive + "-hub.0"
@@ -62,28 +67,43 @@ func (b Bus) devices(drive string, order int) ([]string, error) {
 // they get the names that a disk which is alone would have.
 func (vm *VM) disks() ([]string, error) {
 	var args []string
+	order := 0
 	for i, d := range vm.Others {
 		name := fmt.Sprintf("other%d", i+1)
 		format := d.Format
 		if format == "" {
 			format = "raw"
 		}
-		devices, err := d.Bus.devices(name, 0)
+		place := 0
+		if d.Boot {
+			order++
+			place = order
+		}
+		devices, err := d.Bus.devices(name, place)
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "-drive", strings.Join([]string{"if=none", "id=" + name, "snapshot=on", "format=" + format, "file=" + comma(d.Image)}, ","))
+		args = append(args, "-drive", d.Bus.drive(name, format, d.Image, "snapshot=on"))
 		args = append(args, devices...)
 	}
-	devices, err := vm.Bus.devices("disk", 1)
+	devices, err := vm.Bus.devices("disk", order+1)
 	if err != nil {
 		return nil, err
 	}
-	disk := []string{"-drive", "if=none,id=disk,discard=unmap,format=" + vm.format + ",file=" + comma(vm.disk)}
+	disk := []string{"-drive", vm.Bus.drive("disk", vm.format, vm.disk, "discard=unmap")}
 	if vm.Record {
 		if disk, err = vm.recordedDisk(); err != nil {
 			return nil, err
 		}
 	}
 	return append(append(args, disk...), devices...), nil
+}
+
+// drive is QEMU's option for what is in a drive. Nothing is written to a disc, so
+// what a disk would do with writes does not apply to it.
+func (b Bus) drive(name, format, file, writes string) string {
+	if b == CD {
+		writes = "media=cdrom,readonly=on"
+	}
+	return strings.Join([]string{"if=none", "id=" + name, writes, "format=" + format, "file=" + comma(file)}, ",")
 }

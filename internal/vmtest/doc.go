@@ -23,7 +23,7 @@
 // a few lines of shell over a virtio serial port (agent.sh). That works in
 // every image whose recipe says foreign = "accept".
 // Before the agent is there, and where it never will be, the console is what
-// there is: WaitConsole.
+// there is: WaitConsole and Type.
 //
 // # Power cuts
 //

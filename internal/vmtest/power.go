@@ -83,12 +83,20 @@ func (vm *VM) liveOnce(life, starting context.Context, started func(error)) (res
 	}
 	defer closeAll(listeners)
 
+	input, keys, err := os.Pipe()
+	if err != nil {
+		return false, err
+	}
+	defer vm.run.keys.plug(nil)
+	defer input.Close()
+	vm.run.keys.plug(keys)
+
 	vm.starts++
 	fmt.Fprintf(vm.logFile, "\n=== %s: start %d\n", vm.Name, vm.starts)
 	vm.console.power(true)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := program.Run(life, program.Command{Args: arguments, Stdout: vm.console})
+		_, err := program.Run(life, program.Command{Args: arguments, Stdin: input, Stdout: vm.console})
 		closeAll(listeners) // so that accepting below ends
 		ended <- err
 	}()

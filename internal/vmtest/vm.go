@@ -63,6 +63,7 @@ type running struct {
 	exited chan struct{} // closed when the machine is off
 	err    error         // how it ended; read after exited
 	agent  *agent
+	keys   keyboard
 	conns  []net.Conn // to the present QEMU; used by live alone
 	qmp    atomic.Pointer[qmp]
 	pid    atomic.Int64
