@@ -38,6 +38,8 @@ type boot struct {
 	own         string     // the one of the boot file
 	params      parameters // of own
 	loader      *loader
+	drivers     *drivers
+	events      *uevents
 	loaded      func() error // waits, once, for what every boot needs
 	intact      func() error // waits, once, until the whole image was read
 	disk        rootDisk
@@ -114,15 +116,9 @@ func rebootOnPanic() {
 
 // findDisk loads drivers as devices appear until the root partition is there.
 func (b *boot) findDisk() error {
-	events, err := listen()
-	if err != nil {
+	if err := b.listen(); err != nil {
 		return err
 	}
-	defer events.close()
-	drivers := newDrivers(b.loader.list, "/sys")
-	b.background(drivers.everyBoot()) // who mounts waits for it
-	drivers.scan()
-	b.driver(drivers.next())
 	esp, err := b.readBootPartition()
 	if err != nil {
 		return err
@@ -136,16 +132,11 @@ func (b *boot) findDisk() error {
 		if err != nil && !errors.Is(err, errNotYet) {
 			return err
 		}
-		drivers.scan()
-		if name := drivers.next(); name != "" {
-			b.driver(name)
-			continue
-		}
 		wait := time.Until(end)
 		if err == nil {
 			wait = settle // another disk may still make the choice ambiguous
 		}
-		if events.wait(wait) {
+		if b.moreDevices(wait) {
 			continue
 		}
 		if err == nil {
@@ -153,6 +144,29 @@ func (b *boot) findDisk() error {
 		}
 		return missingDisk(esp, disks)
 	}
+}
+
+// listen begins to take note of devices, and loads what is needed in any case.
+func (b *boot) listen() (err error) {
+	if b.events, err = listen(); err != nil {
+		return err
+	}
+	b.drivers = newDrivers(b.loader.list, "/sys")
+	b.background(b.drivers.everyBoot()) // who mounts waits for it
+	b.drivers.scan()
+	b.driver(b.drivers.next())
+	return nil
+}
+
+// moreDevices loads one more driver, or waits for a device that long. It returns
+// false when neither happened, so that there is nothing new to look at.
+func (b *boot) moreDevices(wait time.Duration) bool {
+	b.drivers.scan()
+	if name := b.drivers.next(); name != "" {
+		b.driver(name)
+		return true
+	}
+	return b.events.wait(wait)
 }
 
 // background starts to load modules; b.loaded gives the outcome.
@@ -207,6 +221,12 @@ func missingDisk(esp string, disks []disk) error {
 // mountRoot mounts the root partition and opens the store on it.
 func (b *boot) mountRoot() error {
 	kind, err := probe(b.disk.root)
+	if err == nil && kind == luksKind {
+		if err = b.unlock(); err == nil {
+			b.record.RootDevice = b.disk.root
+			kind, err = probe(b.disk.root)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package sysroot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -24,6 +25,9 @@ func Main() {
 	}()
 	b := &boot{start: start, step: start}
 	err := b.run()
+	if errors.Is(err, errNobody) {
+		turnOff()
+	}
 	b.noteFailure(err)
 	if e := b.rearm(); e != nil {
 		err = fmt.Errorf("%w (and its boot entry could not be changed: %w)", err, e)

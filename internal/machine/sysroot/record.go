@@ -31,10 +31,11 @@ type Record struct {
 	Schema       int           `json:"schema"`
 	Image        verity.Digest `json:"image"`
 	Disk         string        `json:"disk"`        // such as "vda"
-	RootDevice   string        `json:"root_device"` // such as "/dev/vda2"
+	RootDevice   string        `json:"root_device"` // such as "/dev/vda2", or "/dev/dm-0" in an encrypted one
 	RootPartUUID string        `json:"root_partuuid"`
 	ESPPartUUID  string        `json:"esp_partuuid"`
 	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"
+	Encryption   *Encryption   `json:"encryption"`  // of the root partition; null: not encrypted
 	Foreign      string        `json:"foreign"`     // ForeignRefuse or ForeignAccept
 	Ignored      []string      `json:"ignored"`     // what the ESP and the firmware offered, and was not taken
 	Sealed       int           `json:"sealed"`      // objects and images sealed by this boot; 0 but at the first

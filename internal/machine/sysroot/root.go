@@ -8,19 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// luksKind is what probe calls an encrypted partition.
+const luksKind = "luks"
+
 // Where the super blocks of the root's file systems say what they are: ext4,
 // Documentation/filesystems/ext4/super.rst, and btrfs,
-// https://btrfs.readthedocs.io/en/latest/dev/On-disk-format.html.
+// https://btrfs.readthedocs.io/en/latest/dev/On-disk-format.html. LUKS comes first:
+// what it encrypts may look like anything.
 var superblocks = []struct {
 	kind   string
 	offset int64
 	magic  []byte
 }{
+	{luksKind, 0, []byte(luksMagic)},
 	{"ext4", 1024 + 0x38, []byte{0x53, 0xef}},
 	{"btrfs", 65536 + 64, []byte("_BHRfS_M")},
 }
 
-// probe names the file system on a device.
+// probe names the file system on a device, or luksKind.
 func probe(device string) (string, error) {
 	f, err := os.Open(device)
 	if err != nil {
@@ -36,7 +41,7 @@ func probe(device string) (string, error) {
 			return s.kind, nil
 		}
 	}
-	return "", fmt.Errorf("%q holds neither ext4 nor btrfs", device)
+	return "", fmt.Errorf("%q holds neither ext4 nor btrfs, nor LUKS with one of them in it", device)
 }
 
 // mountRoot mounts the root partition, writable: sealing, the merge of /etc and

@@ -22,6 +22,20 @@ var choices = []choice{
 	{"nls_ascii", modules.Named, false},
 	{"nls_cp437", modules.Named, false},
 
+	// For a root that is encrypted, and for install media, whose payload dm-verity
+	// seals. There is no modprobe here, so what the kernel would ask for by
+	// algorithm has to be named: AES in XTS mode, with the processor's
+	// instructions where it has them.
+	{"aesni_intel", modules.Named, false},
+	{"dm_crypt", modules.Named, false},
+	{"dm_mod", modules.Named, false},
+	{"dm_verity", modules.Named, false},
+	{"ecb", modules.Named, false},
+	{"xts", modules.Named, false},
+	// Whose passphrase is typed on a USB keyboard.
+	{"hid_generic", modules.Named, false},
+	{"usbhid", modules.Named, false},
+
 	{"aacraid", modules.Matched, false},
 	{"ahci", modules.Matched, false},
 	{"ata_piix", modules.Matched, false},
@@ -36,12 +50,14 @@ var choices = []choice{
 	{"mptsas", modules.Matched, false},
 	{"mptspi", modules.Matched, false},
 	{"nvme", modules.Matched, false},
+	{"ohci_pci", modules.Matched, false},
 	{"sd_mod", modules.Matched, false},
 	{"sdhci_acpi", modules.Matched, false},
 	{"sdhci_pci", modules.Matched, false},
 	{"smartpqi", modules.Matched, false},
 	{"sr_mod", modules.Matched, false},
 	{"uas", modules.Matched, false},
+	{"uhci_hcd", modules.Matched, false},
 	{"usb_storage", modules.Matched, false},
 	{"virtio_blk", modules.Matched, true},
 	{"virtio_pci", modules.Matched, true},

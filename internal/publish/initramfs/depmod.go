@@ -176,7 +176,8 @@ func (s *selection) add(name string, when modules.When) error {
 }
 
 // list gives the selection in the form that the initramfs carries, sorted by
-// name, with the aliases that stand for devices.
+// name, with the aliases that stand for devices. A module that is asked for by
+// name waits for that, also where its device is there.
 func (s *selection) list() *modules.List {
 	l := &modules.List{Kernel: s.kernel.version}
 	for name := range s.when {
@@ -184,7 +185,7 @@ func (s *selection) list() *modules.List {
 	}
 	sort.Slice(l.Modules, func(i, j int) bool { return l.Modules[i].Name < l.Modules[j].Name })
 	for _, a := range s.kernel.aliases {
-		if _, ok := s.when[a.Module]; ok && strings.Contains(a.Pattern, ":") {
+		if when, ok := s.when[a.Module]; ok && when != modules.Named && strings.Contains(a.Pattern, ":") {
 			l.Aliases = append(l.Aliases, a)
 		}
 	}
