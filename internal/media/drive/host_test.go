@@ -1,0 +1,251 @@
+package drive
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf16"
+)
+
+// computer is a made-up computer: a tree with its sys, proc and dev.
+type computer struct {
+	t    *testing.T
+	root string
+}
+
+func newComputer(t *testing.T) computer {
+	c := computer{t, t.TempDir()}
+	c.file("proc/self/mountinfo", "")
+	c.file("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
+	return c
+}
+
+func (c computer) host() Host { return Host{Root: c.root} }
+
+func (c computer) file(path, content string) {
+	c.t.Helper()
+	full := filepath.Join(c.root, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// drive adds a drive; facts are files below its directory.
+func (c computer) drive(name, place, dev string, sectors string, facts map[string]string) {
+	c.t.Helper()
+	dir := filepath.Join("sys/devices", place, "block", name)
+	c.file(filepath.Join(dir, "dev"), dev+"\n")
+	c.file(filepath.Join(dir, "size"), sectors+"\n")
+	c.file(filepath.Join(dir, "ro"), "0\n")
+	c.file(filepath.Join(dir, "removable"), "0\n")
+	for path, content := range facts {
+		c.file(filepath.Join(dir, path), content+"\n")
+	}
+	if err := os.MkdirAll(filepath.Join(c.root, "sys/block"), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("../devices", place, "block", name), filepath.Join(c.root, "sys/block", name)); err != nil {
+		c.t.Fatal(err)
+	}
+	c.file("dev/"+name, strings.Repeat("\x00", 1<<17))
+}
+
+func (c computer) partition(name, dev string) {
+	whole := strings.TrimRight(name, "0123456789")
+	if strings.HasPrefix(name, "mmc") || strings.HasPrefix(name, "nvme") {
+		whole = strings.TrimSuffix(whole, "p")
+	}
+	dir := filepath.Join("sys/block", whole, name)
+	c.file(filepath.Join(dir, "partition"), name[len(name)-1:])
+	c.file(filepath.Join(dir, "dev"), dev)
+	c.file(filepath.Join(dir, "start"), "2048")
+	c.file(filepath.Join(dir, "size"), "20480")
+}
+
+func (c computer) mount(dev, point, kind, source string) {
+	path := filepath.Join(c.root, "proc/self/mountinfo")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.file("proc/self/mountinfo", string(b)+"36 35 "+dev+" / "+point+" rw,noatime shared:1 - "+kind+" "+source+" rw\n")
+}
+
+const usbPlace = "pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0"
+
+// laptop has a disk with LVM below its root, a stick, a card, and a USB disk.
+func laptop(t *testing.T) computer {
+	c := newComputer(t)
+	c.drive("nvme0n1", "pci0000:00/0000:00:1d.0/nvme/nvme0", "259:0", "1000215216", map[string]string{
+		"device/model": "SAMSUNG MZVL2512", "device/serial": "S64KNX0R", "slaves/.keep": "",
+	})
+	c.partition("nvme0n1p1", "259:1")
+	c.partition("nvme0n1p2", "259:2")
+	c.file("sys/block/nvme0n1/nvme0n1p2/holders/dm-0", "")
+	c.drive("dm-0", "virtual", "254:0", "900000000", map[string]string{"dm/name": "vg-root", "slaves/nvme0n1p2": ""})
+	c.mount("254:0", "/", "ext4", "/dev/mapper/vg-root")
+	c.mount("259:1", "/boot/efi", "vfat", "/dev/nvme0n1p1")
+	c.drive("sdb", usbPlace, "8:16", "60063744", map[string]string{
+		"device/vendor": "SanDisk ", "device/model": "Ultra           ", "removable": "1",
+	})
+	c.file("sys/devices/pci0000:00/0000:00:14.0/usb1/1-2/idVendor", "0781\n")
+	c.file("sys/devices/pci0000:00/0000:00:14.0/usb1/1-2/serial", "4C530001\n")
+	c.partition("sdb1", "8:17")
+	c.drive("sdc", "pci0000:00/0000:00:14.0/usb1/1-3/1-3:1.0/host7/target7:0:0/7:0:0:0", "8:32", "7814037168", map[string]string{
+		"device/vendor": "WD", "device/model": "Elements", "device/vpd_pg80": "\x00\x80\x00\x08WX11D123",
+	})
+	c.drive("mmcblk0", "pci0000:00/mmc_host/mmc0/mmc0:aaaa", "179:0", "62333952", map[string]string{
+		"device/name": "SC32G", "device/type": "SD", "device/serial": "0x12345678",
+	})
+	c.drive("loop0", "virtual", "7:0", "204800", map[string]string{"loop/backing_file": "/home/me/stick.img"})
+	c.drive("loop1", "virtual", "7:1", "0", nil)
+	c.drive("sr0", "pci0000:00/ata2/host1", "11:0", "2097151", map[string]string{"removable": "1"})
+	c.drive("zram0", "virtual", "253:0", "100", nil)
+	return c
+}
+
+func TestDrives(t *testing.T) {
+	list, err := laptop(t).host().Drives()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]Drive{}
+	var names []string
+	for _, d := range list {
+		got[d.Name] = d
+		names = append(names, d.Name)
+	}
+	if want := []string{"loop0", "mmcblk0", "nvme0n1", "sdb", "sdc"}; !slices.Equal(names, want) {
+		t.Errorf("drives are %q, want %q", names, want)
+	}
+	for name, want := range map[string]Drive{
+		"sdb":     {Path: "/dev/sdb", Model: "SanDisk Ultra", Serial: "4C530001", Transport: "usb", Size: 60063744 * 512, Removable: true},
+		"nvme0n1": {Path: "/dev/nvme0n1", Model: "SAMSUNG MZVL2512", Serial: "S64KNX0R", Transport: "nvme", Size: 1000215216 * 512},
+		"mmcblk0": {Path: "/dev/mmcblk0", Model: "SC32G", Serial: "0x12345678", Transport: "sd", Size: 62333952 * 512, Removable: true},
+		"sdc":     {Path: "/dev/sdc", Model: "WD Elements", Serial: "WX11D123", Transport: "usb", Size: 7814037168 * 512, Removable: true},
+		"loop0":   {Path: "/dev/loop0", Model: "loop device", Serial: "/home/me/stick.img", Transport: "loop", Size: 204800 * 512},
+	} {
+		d := got[name]
+		if d.Path != want.Path || d.Model != want.Model || d.Serial != want.Serial || d.Transport != want.Transport ||
+			d.Size != want.Size || d.Removable != want.Removable {
+			t.Errorf("%s is %+v, want %+v", name, d, want)
+		}
+	}
+	if parts := got["sdb"].Partitions; len(parts) != 1 || parts[0].Name != "sdb1" || parts[0].Start != 1<<20 {
+		t.Errorf("sdb has the partitions %+v", parts)
+	}
+}
+
+func TestFind(t *testing.T) {
+	c := laptop(t)
+	c.file("dev/disk/by-id/.keep", "")
+	if err := os.Symlink("../../sdb", filepath.Join(c.root, "dev/disk/by-id/usb-SanDisk_Ultra")); err != nil {
+		t.Fatal(err)
+	}
+	c.file("dev/sdb1", "")
+	for _, name := range []string{"sdb", "/dev/sdb", "/dev/disk/by-id/usb-SanDisk_Ultra"} {
+		if d, err := c.host().Find(name); err != nil || d.Name != "sdb" {
+			t.Errorf("%q is %q: %v", name, d.Name, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"/dev/sdb1": "is a partition, and a medium takes a whole drive",
+		"/dev/sdx":  `there is no drive "/dev/sdx"`,
+		"sdx":       `there is no drive "sdx"`,
+		"/dev/sr0":  "is no drive of its own",
+		"dm-0":      "made of other drives",
+	} {
+		_, err := c.host().Find(name)
+		checkRefusal(t, name, err, want)
+	}
+}
+
+// checkRefusal wants one sentence, and a cure.
+func checkRefusal(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	r, ok := err.(*Refusal)
+	if !ok || !strings.Contains(r.Error(), want) {
+		t.Errorf("%s: it says %v, want a refusal with %q", what, err, want)
+		return
+	}
+	if r.Hint() == "" || strings.ContainsAny(r.Error(), "\n") || strings.HasSuffix(r.Error(), ".") {
+		t.Errorf("%s: %q with the cure %q", what, r.Error(), r.Hint())
+	}
+}
+
+// gptOf makes the start of a drive with a table of the given names.
+func gptOf(names ...string) []byte {
+	b := make([]byte, 128<<10)
+	b[510], b[511] = 0x55, 0xaa
+	le := binary.LittleEndian
+	copy(b[512:], "EFI PART")
+	le.PutUint64(b[512+72:], 2)
+	le.PutUint32(b[512+80:], 128)
+	le.PutUint32(b[512+84:], 128)
+	for i, name := range names {
+		e := b[1024+128*i:]
+		e[0] = 1
+		le.PutUint64(e[32:], uint64(2048*(i+1)))
+		for j, u := range utf16.Encode([]rune(name)) {
+			le.PutUint16(e[56+2*j:], u)
+		}
+	}
+	return b
+}
+
+func TestContent(t *testing.T) {
+	at := func(off int, magic string) []byte {
+		b := make([]byte, 128<<10)
+		b[0] = 1
+		copy(b[off:], magic)
+		return b
+	}
+	ext := at(1024+56, "\x53\xef")
+	copy(ext[1024+120:], "home")
+	iso := at(32769, "CD001")
+	copy(iso[32808:], "DEBIAN_13                       ")
+	fat := at(82, "FAT32   ")
+	copy(fat[71:], "STICK      ")
+	for _, c := range []struct {
+		b    []byte
+		want string
+	}{
+		{make([]byte, 128<<10), "nothing that is known"},
+		{at(3, "EXFAT   "), "exFAT"},
+		{at(3, "NTFS    "), "NTFS"},
+		{fat, `FAT32 "STICK"`},
+		{at(0, "LUKS\xba\xbe"), "LUKS encryption"},
+		{at(512, "LABELONE"), "LVM"},
+		{ext, `ext4 "home"`},
+		{iso, `ISO 9660 "DEBIAN_13"`},
+		{at(65600, "_BHRfS_M"), "btrfs"},
+		{at(4086, "SWAPSPACE2"), "swap"},
+		{at(510, "\x55\xaa"), "a partition table of the old kind (MBR)"},
+		{at(5000, "x"), "data of an unknown kind"},
+		{gptOf("data", "more"), "a partition table with 2 partitions"},
+		{gptOf("ashlar-media-esp", "ashlar-payload", "ashlar-papers", "ashlar-answers"), "an Ashlar medium"},
+	} {
+		c1 := newComputer(t)
+		c1.drive("sdb", usbPlace, "8:16", "256", nil)
+		c1.file("dev/sdb", string(c.b))
+		d, err := c1.host().Find("sdb")
+		if err != nil || d.Content != c.want {
+			t.Errorf("it holds %q, want %q (%v)", d.Content, c.want, err)
+		}
+	}
+}
+
+// FuzzContent: whatever is on a drive, looking at it does not end the program.
+func FuzzContent(f *testing.F) {
+	f.Add(gptOf("a", "b"))
+	f.Add([]byte("LUKS\xba\xbe"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		describe(strings.NewReader(string(b)), int64(len(b)))
+	})
+}
