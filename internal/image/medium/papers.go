@@ -12,10 +12,11 @@ import (
 )
 
 // Papers are what a medium brings to be believed without a network: the release
-// document, and the signed metadata of its publisher as of writing. They prove
-// themselves, from the root of trust that is sealed in the image.
+// document, the map that it names, and the signed metadata of its publisher as of
+// writing. They prove themselves, from the root of trust that is sealed in the image.
 type Papers struct {
 	Document []byte            // the release document, as published
+	Map      []byte            // the encoded Map; nil: they have none, and the medium cannot be verified without a network
 	Trust    map[string][]byte // "1.root.json", "7.targets.json", … "timestamp.json"
 }
 
@@ -25,6 +26,7 @@ var ErrBlank = errors.New("nothing was written there")
 // The names in the archive, and its limits.
 const (
 	papersDocument = "release.json"
+	papersMap      = "map.json"
 	papersTrust    = "trust/"
 	maxPapers      = 1024 // files of metadata; a publisher's roots are never dropped
 	tarBlock       = 512
@@ -59,6 +61,11 @@ func (p *Papers) encode() ([]byte, error) {
 	}
 	if err := put(papersDocument, p.Document); err != nil {
 		return nil, err
+	}
+	if len(p.Map) > 0 {
+		if err := put(papersMap, p.Map); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Trust)) {
 		if err := checkMetadataName(name); err != nil {
@@ -105,7 +112,7 @@ func decodePapers(b []byte) (*Papers, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i > maxPapers {
+		if i > maxPapers+1 {
 			return nil, fmt.Errorf("they have more than %d files", maxPapers)
 		}
 		if h.Size > PapersSize { // a sparse file could claim to be any length
@@ -119,6 +126,8 @@ func decodePapers(b []byte) (*Papers, error) {
 		switch {
 		case h.Name == papersDocument && i == 0:
 			p.Document = content
+		case h.Name == papersMap && i == 1:
+			p.Map = content
 		case metadata:
 			p.Trust[name] = content
 		default:
