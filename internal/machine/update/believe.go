@@ -62,13 +62,13 @@ func answered(ctx context.Context, err error) error {
 	return &wrongAnswer{err}
 }
 
-// source is the signed metadata of a repository, each file read at most once.
-type source struct {
+// statements is the signed metadata of a repository, each file read at most once.
+type statements struct {
 	*registry.Trust
 	files trust.Files
 }
 
-func openSource(ctx context.Context, repo *registry.Repository) (*source, error) {
+func readStatements(ctx context.Context, repo *registry.Repository) (*statements, error) {
 	list, err := repo.ReadTrust(ctx)
 	if errors.Is(err, registry.ErrNoTrust) {
 		return nil, &unsignedError{repo.Name, err}
@@ -76,10 +76,10 @@ func openSource(ctx context.Context, repo *registry.Repository) (*source, error)
 	if err != nil {
 		return nil, answered(ctx, err)
 	}
-	return &source{list, trust.Files{}}, nil
+	return &statements{list, trust.Files{}}, nil
 }
 
-func (s *source) File(ctx context.Context, name string, limit int64) ([]byte, error) {
+func (s *statements) File(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if _, ok := s.files[name]; !ok {
 		b, err := s.Trust.File(ctx, name, limit)
 		if err != nil {
@@ -109,7 +109,7 @@ func (e *unsignedError) Hint() string { return "its publisher signs it with ashl
 // imageName says which image the metadata claims to be of, so that a person may
 // switch to another without naming it twice. It is a guess that is verified: the
 // client refuses metadata of any image but the one that was guessed.
-func (s *source) imageName(ctx context.Context, arch, likely string) string {
+func (s *statements) imageName(ctx context.Context, arch, likely string) string {
 	names := s.Names()
 	i := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, "."+trust.RoleTargets+".json") })
 	if i < 0 {
@@ -150,8 +150,12 @@ func publisherOf(root []byte) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// memory is where the accepted metadata of a publisher's image is kept.
+// memory is where the accepted metadata of a publisher's image is kept; empty
+// where there is no disk yet.
 func (m *Machine) memory(name string, origin store.Origin) string {
+	if m.Store == nil {
+		return ""
+	}
 	if origin.Publisher != "" {
 		name += "-" + origin.Publisher
 	}

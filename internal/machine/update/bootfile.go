@@ -14,14 +14,14 @@ import (
 )
 
 // putBootFile makes sure that the ESP holds the release's boot file, byte for
-// byte. It comes over the network into the store first, so that nothing that
+// byte. It comes into the store first, so that nothing that
 // is cut, damaged or of another image ever gets near the loader. What it has to
 // be stays here with the release document, see CheckBootFile.
 func (m *Machine) putBootFile(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
-	if err := m.Store.WriteDocument(plan.Image, plan.rel.DocumentBytes); err != nil {
+	if err := m.Store.WriteDocument(plan.Image, plan.doc().Bytes); err != nil {
 		return err
 	}
-	want := plan.rel.Document.UKI
+	want := plan.doc().UKI
 	if plan.here != nil {
 		if sum, err := sumFile(m.ESP.Path(*plan.here)); err == nil && sum == want.SHA256 {
 			return nil
@@ -55,7 +55,7 @@ func (m *Machine) admit(ctx context.Context, plan *StagePlan, p progress.Reporte
 	if !m.Firmware.Enforces() {
 		return nil
 	}
-	p.Stage("fetching the boot file", plan.rel.Document.UKI.Size, progress.Bytes)
+	p.Stage("fetching the boot file", plan.doc().UKI.Size, progress.Bytes)
 	f, err := m.fetchBootFile(ctx, plan, p)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func sumFile(path string) (string, error) {
 // already, and checks what it boots. The caller removes it.
 func (m *Machine) fetchBootFile(ctx context.Context, plan *StagePlan, p progress.Reporter) (_ *os.File, err error) {
 	path := filepath.Join(m.Store.Dir, "tmp", "boot-"+plan.Image.Short())
-	if sum, err := sumFile(path); err == nil && sum == plan.rel.Document.UKI.SHA256 {
+	if sum, err := sumFile(path); err == nil && sum == plan.doc().UKI.SHA256 {
 		return os.Open(path) // admit checked it
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -101,7 +101,7 @@ func (m *Machine) fetchBootFile(ctx context.Context, plan *StagePlan, p progress
 			os.Remove(f.Name())
 		}
 	}()
-	r, err := plan.rel.OpenUKI(ctx)
+	r, err := plan.src.OpenBootFile(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the boot file: %w", err)
 	}

@@ -65,8 +65,9 @@ type Finding struct {
 	Forgot string
 
 	image trust.Target
-	repo  *registry.Repository
-	rel   *registry.Release // nil until it is needed
+	repo  *registry.Repository // nil: src is here from the start
+	src   Source               // nil until it is needed
+	why   string               // the finding, for the history
 }
 
 // Wanted is which release a check is about.
@@ -109,7 +110,10 @@ func (m *Machine) check(ctx context.Context, repo *registry.Repository, w Wanted
 	if err != nil {
 		return nil, err
 	}
-	f := &Finding{Origin: w.Origin, image: view.Image(), repo: repo}
+	f := &Finding{
+		Origin: w.Origin, image: view.Image(), repo: repo,
+		why: fmt.Sprintf("%s of %s names it", w.Channel, w.Repository),
+	}
 	switch tag := w.Channel; {
 	case w.Version != "":
 		f.Release, err = view.Release(w.Version)
@@ -144,7 +148,7 @@ func (m *Machine) refresh(ctx context.Context, repo *registry.Repository, base *
 			return nil, err
 		}
 	}
-	src, err := openSource(ctx, repo)
+	said, err := readStatements(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
@@ -152,9 +156,9 @@ func (m *Machine) refresh(ctx context.Context, repo *registry.Repository, base *
 		name = base.Name
 	}
 	if w.Switch {
-		name = src.imageName(ctx, m.arch(), name)
+		name = said.imageName(ctx, m.arch(), name)
 	}
-	return m.client(name, w.Origin, root, base).Refresh(ctx, src)
+	return m.client(name, w.Origin, root, base).Refresh(ctx, said)
 }
 
 func (m *Machine) arch() string {
@@ -185,21 +189,31 @@ func (m *Machine) Judge(ctx context.Context, f *Finding) error {
 
 // document fetches the release, which has to be the one that is signed.
 func (f *Finding) document(ctx context.Context) (*release.Document, error) {
-	if f.rel == nil {
+	if f.src == nil {
 		rel, err := f.repo.ReadReleaseArtifact(ctx, f.Release.Artifact.String())
 		if err != nil {
 			return nil, answered(ctx, err)
 		}
-		doc, signed := rel.Document, f.Release
-		switch {
-		case rel.DocumentDigest != signed.DocumentDigest.String() || int64(len(rel.DocumentBytes)) != signed.Length:
-			return nil, &wrongAnswer{fmt.Errorf("the document of %s is %s, and the one that is signed is %s", f.ID, rel.DocumentDigest, signed.DocumentDigest)}
-		case doc.Name != f.image.Name || doc.Architecture != f.image.Architecture || doc.Version != signed.Version:
-			return nil, &wrongAnswer{fmt.Errorf("what is signed as %s for %s is the document of %s for %s", f.ID, f.image.Architecture, doc.ID, doc.Architecture)}
+		src := FromRegistry(rel)
+		if err := f.mustBeSigned(src.Document()); err != nil {
+			return nil, &wrongAnswer{err}
 		}
-		f.rel = rel
+		f.src = src
 	}
-	return f.rel.Document, nil
+	return f.src.Document().Document, nil
+}
+
+// mustBeSigned refuses a document that is not the one that is signed, or is of
+// something else than what it is signed as.
+func (f *Finding) mustBeSigned(doc Document) error {
+	signed := f.Release
+	switch {
+	case doc.Digest != signed.DocumentDigest.String() || int64(len(doc.Bytes)) != signed.Length:
+		return fmt.Errorf("the document of %s is %s, and the one that is signed is %s", f.ID, doc.Digest, signed.DocumentDigest)
+	case doc.Name != f.image.Name || doc.Architecture != f.image.Architecture || doc.Version != signed.Version:
+		return fmt.Errorf("what is signed as %s for %s is the document of %s for %s", f.ID, f.image.Architecture, doc.ID, doc.Architecture)
+	}
+	return nil
 }
 
 // judge compares what is signed with what is here; false where the document

@@ -93,8 +93,8 @@ func TestCutFetchGoesOn(t *testing.T) {
 		return plan
 	}
 	first := plan()
-	if len(first.ranges) != 3 {
-		t.Fatalf("%d ranges", len(first.ranges))
+	if first.pieces.Len() != 3 {
+		t.Fatalf("%d ranges", first.pieces.Len())
 	}
 	ranges := 0
 	w.site.Before = func(r *http.Request) {
@@ -153,14 +153,14 @@ func TestCostOfAnUpdate(t *testing.T) {
 	w.must(w.c.ESP().Remove(*w.look().With(Next).Entry))
 	w.site.Server.ResetStats()
 	w.must(w.tryStage(w.machine()))
-	if s := w.site.Server.Stats(); s.Ranges != 0 || s.Requests != 1+2+2+1 {
+	if s := w.site.Server.Stats(); s.Ranges != 0 || s.Requests != 1+2+1+1 {
 		t.Errorf("with every object here: %+v", s)
 	}
 	// And not even that.
 	w.rollback("1.0.0")
 	w.site.Server.ResetStats()
 	w.must(w.tryStage(w.machine()))
-	if s := w.site.Server.Stats(); s.Requests != 1+2+2 || s.Bytes > 50_000 {
+	if s := w.site.Server.Stats(); s.Requests != 1+2+1 || s.Bytes > 50_000 {
 		t.Errorf("with everything here: %+v", s)
 	}
 	w.boots(v2)

@@ -9,14 +9,12 @@ import (
 	"slices"
 
 	"github.com/ashlar-os/ashlar/internal/image/composefs"
-	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/progress"
-	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 // StagePlan says what staging a release will do.
@@ -38,14 +36,15 @@ type StagePlan struct {
 	Need     Room          `json:"need"`
 	Free     Room          `json:"free"`
 
-	rel     *registry.Release
+	src     Source
 	here    *esp.Entry // the boot file, where it is on the ESP already
 	erofs   string     // the image, in the store's tmp/
-	ranges  []pack.Range
+	pieces  Pieces     // what is missing; nil: nothing
 	created string
+	why     string // for the history
 }
 
-// PlanStage fetches the release's image and index and works out what staging
+// PlanStage fetches the release's image, and where its objects are, and works out what staging
 // would do. There is no way to a plan but through a finding, which is of a release
 // that its publisher signed. The image is kept in the store's tmp/ for Stage,
 // until Discard. The store's lock must be held.
@@ -59,8 +58,8 @@ func (m *Machine) PlanStage(ctx context.Context, f *Finding, p progress.Reporter
 	}
 	root := doc.Root()
 	plan := &StagePlan{
-		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: f.rel.DocumentDigest,
-		Image: root.Digest, Origin: f.Origin, rel: f.rel, created: doc.Created,
+		ID: doc.ID, Name: doc.Name, Version: doc.Version, Release: f.src.Document().Digest,
+		Image: root.Digest, Origin: f.Origin, src: f.src, created: doc.Created, why: f.why,
 		erofs: filepath.Join(m.Store.Dir, "tmp", "image-"+root.Digest.Short()),
 	}
 	if err := m.plan(ctx, plan, p); err != nil {
@@ -75,8 +74,11 @@ func (p *StagePlan) Discard() {
 	os.Remove(p.erofs) // gone already, or the next run clears it away
 }
 
+// doc is the release document.
+func (p *StagePlan) doc() Document { return p.src.Document() }
+
 func (m *Machine) plan(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
-	switch doc := plan.rel.Document; {
+	switch doc := plan.doc(); {
 	case doc.Architecture != m.arch():
 		return fmt.Errorf("it is for %q, this machine takes %q", doc.Architecture, m.arch())
 	case plan.Image == m.Running:
@@ -92,20 +94,16 @@ func (m *Machine) plan(ctx context.Context, plan *StagePlan, p progress.Reporter
 		return err
 	}
 	// What the document says is enough to refuse early; the objects decide.
-	root := plan.rel.Document.Root()
+	root := plan.doc().Root()
 	if err := m.checkRoom(plan, []int64{root.Size, root.Size}); err != nil {
 		return err
 	}
 	p.Stage("fetching the image", root.Size, progress.Bytes)
-	objects, err := fetchImage(ctx, plan.rel, plan.erofs, root.Size, p)
+	objects, err := fetchImage(ctx, plan.src, plan.erofs, root.Size, p)
 	if err != nil {
 		return err
 	}
-	index, err := readIndex(ctx, plan.rel, objects)
-	if err != nil {
-		return err
-	}
-	return m.planObjects(plan, objects, index, root.Size)
+	return m.planObjects(ctx, plan, objects, root.Size)
 }
 
 // order plans how the release comes first in the loader's order, and refuses
@@ -142,8 +140,8 @@ func (p *StagePlan) order(s *State) error {
 }
 
 // fetchImage writes the image to path and returns the objects it needs.
-func fetchImage(ctx context.Context, rel *registry.Release, path string, size int64, p progress.Reporter) ([]tree.Object, error) {
-	r, err := rel.OpenEROFS(ctx)
+func fetchImage(ctx context.Context, src Source, path string, size int64, p progress.Reporter) ([]tree.Object, error) {
+	r, err := src.OpenImage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the image: %w", err)
 	}
@@ -163,25 +161,8 @@ func fetchImage(ctx context.Context, rel *registry.Release, path string, size in
 	return objects, f.Close()
 }
 
-func readIndex(ctx context.Context, rel *registry.Release, objects []tree.Object) (*pack.Index, error) {
-	r, err := rel.OpenPackIndex(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fetching the pack's index: %w", err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, pack.MaxIndex+1))
-	if err != nil {
-		return nil, fmt.Errorf("fetching the pack's index: %w", err)
-	}
-	index, err := pack.DecodeIndex(data, objects, rel.Document.Pack.Size)
-	if err != nil {
-		return nil, fmt.Errorf("reading the pack's index: %w", err)
-	}
-	return index, nil
-}
-
 // planObjects finds what is missing and checks that there is room for it.
-func (m *Machine) planObjects(plan *StagePlan, objects []tree.Object, index *pack.Index, imageSize int64) error {
+func (m *Machine) planObjects(ctx context.Context, plan *StagePlan, objects []tree.Object, imageSize int64) error {
 	sizes := []int64{imageSize}
 	missing := make(map[verity.Digest]bool)
 	for _, object := range objects {
@@ -193,16 +174,21 @@ func (m *Machine) planObjects(plan *StagePlan, objects []tree.Object, index *pac
 	}
 	plan.Objects, plan.Missing = len(objects), len(missing)
 	if len(missing) > 0 {
-		plan.take(index, func(d verity.Digest) bool { return missing[d] })
+		if err := plan.take(ctx, objects, func(d verity.Digest) bool { return missing[d] }); err != nil {
+			return err
+		}
 	}
 	return m.checkRoom(plan, sizes)
 }
 
 // take plans to fetch the objects that are wanted.
-func (p *StagePlan) take(index *pack.Index, wanted func(verity.Digest) bool) {
-	p.ranges = index.Plan(wanted, pack.PlanOptions{})
-	p.Requests = len(p.ranges)
-	for _, r := range p.ranges {
-		p.Transfer += r.Length
+func (p *StagePlan) take(ctx context.Context, all []tree.Object, wanted func(verity.Digest) bool) (err error) {
+	if p.pieces, err = p.src.Objects(ctx, all, wanted); err != nil {
+		return err
 	}
+	p.Requests = p.pieces.Len()
+	for i := range p.Requests {
+		p.Transfer += p.pieces.Length(i)
+	}
+	return nil
 }

@@ -90,8 +90,8 @@ func (m *Machine) Follow(f *Finding) error {
 		return err
 	}
 	d := s.ofRelease(f.Release.DocumentDigest.String())
-	if d == nil && f.rel != nil {
-		d = s.Of(f.rel.Document.Root().Digest)
+	if d == nil && f.src != nil {
+		d = s.Of(f.src.Document().Root().Digest)
 	}
 	if d == nil || d.Origin == f.Origin {
 		return nil

@@ -118,7 +118,7 @@ func (m *Machine) repair(ctx context.Context, repo *registry.Repository, r *Repa
 		return err
 	}
 	plan := &StagePlan{
-		ID: r.ID, Version: r.dep.Version, Image: r.Image, rel: rel,
+		ID: r.ID, Version: r.dep.Version, Image: r.Image, src: FromRegistry(rel),
 		erofs: filepath.Join(m.Store.Dir, "tmp", "image-"+r.Image.Short()),
 	}
 	defer plan.Discard()
@@ -142,12 +142,12 @@ func (m *Machine) repair(ctx context.Context, repo *registry.Repository, r *Repa
 }
 
 func (m *Machine) repairImage(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
-	size := plan.rel.Document.Root().Size
+	size := plan.doc().Root().Size
 	if err := m.checkRoom(plan, []int64{size, size}); err != nil {
 		return err
 	}
 	p.Stage("fetching the image", size, progress.Bytes)
-	if _, err := fetchImage(ctx, plan.rel, plan.erofs, size, p); err != nil {
+	if _, err := fetchImage(ctx, plan.src, plan.erofs, size, p); err != nil {
 		return err
 	}
 	return m.storeImage(ctx, plan)
@@ -160,13 +160,9 @@ func (m *Machine) repairObjects(ctx context.Context, plan *StagePlan, damaged []
 		return err
 	}
 	defer image.Close()
-	objects, err := composefs.Objects(image, plan.rel.Document.Root().Size)
+	objects, err := composefs.Objects(image, plan.doc().Root().Size)
 	if err != nil {
 		return fmt.Errorf("reading the image: %w", err)
-	}
-	index, err := readIndex(ctx, plan.rel, objects)
-	if err != nil {
-		return err
 	}
 	var sizes []int64
 	for _, o := range objects {
@@ -177,7 +173,9 @@ func (m *Machine) repairObjects(ctx context.Context, plan *StagePlan, damaged []
 	if err := m.checkRoom(plan, sizes); err != nil {
 		return err
 	}
-	plan.take(index, func(d verity.Digest) bool { return slices.Contains(damaged, d) })
+	if err := plan.take(ctx, objects, func(d verity.Digest) bool { return slices.Contains(damaged, d) }); err != nil {
+		return err
+	}
 	return m.fetchAll(ctx, plan, p)
 }
 
@@ -185,10 +183,10 @@ func (m *Machine) repairBootFile(ctx context.Context, plan *StagePlan, e esp.Ent
 	if err := m.admit(ctx, plan, p); err != nil {
 		return err
 	}
-	if err := m.Store.WriteDocument(plan.Image, plan.rel.DocumentBytes); err != nil {
+	if err := m.Store.WriteDocument(plan.Image, plan.doc().Bytes); err != nil {
 		return err
 	}
-	want := plan.rel.Document.UKI
+	want := plan.doc().UKI
 	if sum, err := sumFile(m.ESP.Path(e)); err == nil && sum == want.SHA256 {
 		return nil // it was the document that was missing here
 	}

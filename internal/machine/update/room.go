@@ -46,7 +46,7 @@ func (m *Machine) checkRoom(plan *StagePlan, sizes []int64) error {
 	plan.Free = Room{Store: space.Free, ESP: onESP.Free}
 	plan.Need = Room{Store: space.Need(sizes...) + reserveBytes}
 	if plan.here == nil {
-		uki, block := plan.rel.Document.UKI.Size, max(onESP.Block, 1)
+		uki, block := plan.doc().UKI.Size, max(onESP.Block, 1)
 		plan.Need.Store += space.Need(uki)
 		// The directory may have to grow for two names, of a cluster each.
 		plan.Need.ESP = (uki+block-1)/block*block + 2*block

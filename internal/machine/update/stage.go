@@ -8,14 +8,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ashlar-os/ashlar/internal/image/pack"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/boot"
 	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/progress"
-	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
 // Stage makes the planned deployment the next to boot. The store's lock must
@@ -51,20 +49,22 @@ func (m *Machine) storeObjects(ctx context.Context, plan *StagePlan, p progress.
 	return m.storeImage(ctx, plan)
 }
 
-// fetchAll fetches the planned ranges.
+// fetchAll fetches the planned pieces.
 func (m *Machine) fetchAll(ctx context.Context, plan *StagePlan, p progress.Reporter) error {
 	p.Stage("fetching objects", plan.Transfer, progress.Bytes)
 	commits, fetching := errgroup.WithContext(ctx)
 	commits.SetLimit(1)
-	for left := plan.ranges; len(left) > 0; {
-		n, size := 0, int64(0)
-		for n < len(left) && (n == 0 || size+left[n].Length <= m.batch()) {
-			size += left[n].Length
-			n++
+	for from := 0; plan.pieces != nil && from < plan.pieces.Len(); {
+		to, size := from, int64(0)
+		for to < plan.pieces.Len() && (to == from || size+plan.pieces.Length(to) <= m.batch()) {
+			size += plan.pieces.Length(to)
+			to++
 		}
 		batch, err := m.Store.NewBatch()
 		if err == nil {
-			err = fetchObjects(fetching, batch, plan.rel, left[:n], p)
+			err = plan.pieces.Fetch(fetching, from, to, p, func(object tree.Object, r io.Reader) error {
+				return batch.PutObject(object.Digest, int64(object.Size), r)
+			})
 		}
 		if err != nil {
 			if batch != nil {
@@ -78,7 +78,7 @@ func (m *Machine) fetchAll(ctx context.Context, plan *StagePlan, p progress.Repo
 		// What has arrived is kept also when the next batch is interrupted: the
 		// disk is waited for once more, so that nothing is fetched twice.
 		commits.Go(func() error { return batch.Commit(context.WithoutCancel(ctx)) })
-		left = left[n:]
+		from = to
 	}
 	return commits.Wait()
 }
@@ -91,7 +91,7 @@ func (m *Machine) storeImage(ctx context.Context, plan *StagePlan) error {
 			return err
 		}
 		defer f.Close()
-		return batch.PutImage(plan.Image, plan.rel.Document.Root().Size, f)
+		return batch.PutImage(plan.Image, plan.doc().Root().Size, f)
 	})
 }
 
@@ -113,18 +113,6 @@ func (m *Machine) inBatch(ctx context.Context, put func(*store.Batch) error) err
 		return err
 	}
 	return batch.Commit(ctx)
-}
-
-func fetchObjects(ctx context.Context, batch *store.Batch, rel *registry.Release, from []pack.Range, p progress.Reporter) error {
-	ranges := make([]registry.Range, len(from))
-	for i, r := range from {
-		ranges[i] = registry.Range{Offset: r.Offset, Length: r.Length}
-	}
-	return rel.Repository().FetchRanges(ctx, rel.Pack, ranges, 0, func(i int, r io.Reader) error {
-		return pack.Extract(progress.Reader(r, p), from[i], func(object tree.Object, r io.Reader) error {
-			return batch.PutObject(object.Digest, int64(object.Size), r)
-		})
-	})
 }
 
 // describe writes the deployment directory. One that is there already keeps
@@ -188,7 +176,7 @@ func (m *Machine) commit(ctx context.Context, plan *StagePlan, p progress.Report
 		return err
 	}
 	m.note(history.Staged, &Deployment{Deployment: store.Deployment{Image: plan.Image, Name: plan.Name, Version: plan.Version}},
-		fmt.Sprintf("%s of %s names it", plan.Origin.Channel, plan.Origin.Repository))
+		plan.why)
 	return nil
 }
 
