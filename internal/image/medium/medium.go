@@ -21,12 +21,12 @@ var (
 	TypeAnswers = gpt.MustParse("3cfcf8c6-3cea-4403-a8e9-d0c447b65f00")
 )
 
-// Names of a medium's partitions, in their order.
+// Labels of a medium's partitions, in their order.
 const (
-	NameESP     = "ashlar-media-esp"
-	NamePayload = "ashlar-payload"
-	NamePapers  = "ashlar-papers"
-	NameAnswers = "ashlar-answers"
+	LabelESP     = "ashlar-media-esp"
+	LabelPayload = "ashlar-payload"
+	LabelPapers  = "ashlar-papers"
+	LabelAnswers = "ashlar-answers"
 )
 
 // Sizes of the open regions, in bytes.
