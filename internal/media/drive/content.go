@@ -2,11 +2,13 @@ package drive
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
-	"unicode/utf16"
+
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 )
 
 // A signature tells what is on a drive or partition by a few bytes at a fixed
@@ -79,10 +81,9 @@ func describeVolume(r io.ReaderAt, start, size int64) string {
 // partition table by their place.
 func describe(r io.ReaderAt, size int64) (string, map[int64]string) {
 	volume := describeVolume(r, 0, size)
-	labels := readLabels(r, size)
-	_, isMedium := labelled(labels, labelPapers)
+	labels := readLabels(r)
 	switch {
-	case isMedium:
+	case slices.Contains(slices.Collect(maps.Values(labels)), labelPapers):
 		return "an Ashlar medium", labels
 	case len(labels) > 0 && strings.HasPrefix(volume, "ISO"):
 		return volume, labels
@@ -107,53 +108,18 @@ func describe(r io.ReaderAt, size int64) (string, map[int64]string) {
 // labelPapers is the name of the partition that only media have.
 const labelPapers = "ashlar-papers"
 
-func labelled(labels map[int64]string, want string) (int64, bool) {
-	for start, label := range labels {
-		if label == want {
-			return start, true
-		}
-	}
-	return 0, false
-}
-
-// readLabels reads the names in a GPT, as far as people are to be told of them:
-// nothing else is taken from a table without its checksums. A drive's sectors
-// have 512 bytes, or else 4096.
-func readLabels(r io.ReaderAt, size int64) map[int64]string {
-	le := binary.LittleEndian
+// readLabels reads the names in a GPT. A drive's sectors have 512 bytes, or else 4096.
+func readLabels(r io.ReaderAt) map[int64]string {
 	for _, sector := range []int64{512, 4096} {
-		h := make([]byte, 92)
-		if _, err := r.ReadAt(h, sector); err != nil || string(h[:8]) != "EFI PART" {
+		table, err := gpt.Read(r, sector)
+		if err != nil {
 			continue
 		}
-		start, n, entry := le.Uint64(h[72:]), le.Uint32(h[80:]), le.Uint32(h[84:])
-		if n > 1024 || entry < 128 || entry > 1024 || start > uint64(size) {
-			return nil
-		}
-		table := make([]byte, int(n)*int(entry))
-		if _, err := r.ReadAt(table, int64(start)*sector); err != nil {
-			return nil
-		}
 		labels := map[int64]string{}
-		for i := range int(n) {
-			e := table[i*int(entry):][:128]
-			if first := le.Uint64(e[32:]); string(e[:16]) != strings.Repeat("\x00", 16) && first < 1<<50 {
-				labels[int64(first)*sector] = utf16Text(e[56:])
-			}
+		for _, p := range table.Partitions {
+			labels[p.Start] = p.Name
 		}
 		return labels
 	}
 	return nil
-}
-
-func utf16Text(b []byte) string {
-	var units []uint16
-	for ; len(b) >= 2; b = b[2:] {
-		u := binary.LittleEndian.Uint16(b)
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
 }

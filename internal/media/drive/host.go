@@ -29,6 +29,7 @@ type Drive struct {
 	Serial     string      `json:"serial"`
 	Transport  string      `json:"transport"` // "usb", "sd" (cards), "ata", "nvme", "virtio", "scsi", "loop", or ""
 	Size       int64       `json:"size"`      // bytes
+	Sector     int64       `json:"sector"`    // bytes of a logical sector
 	Removable  bool        `json:"removable"` // its medium can be taken out, or the whole drive
 	ReadOnly   bool        `json:"read_only"`
 	Content    string      `json:"content"` // in words; empty where it cannot be read
@@ -106,7 +107,7 @@ func (h Host) read(name string) Drive {
 	d := Drive{
 		Name: name, Path: "/dev/" + strings.ReplaceAll(name, "!", "/"),
 		Transport: transport(name, place), Size: number(dir, "size") * sector,
-		ReadOnly: fact(dir, "ro") == "1", Partitions: []Partition{},
+		Sector: max(number(dir, "queue/logical_block_size"), sector), ReadOnly: fact(dir, "ro") == "1", Partitions: []Partition{},
 	}
 	d.Model = printable(strings.Join(strings.Fields(fact(dir, "device/vendor")+" "+fact(dir, "device/model")), " "))
 	if strings.HasPrefix(d.Model, "0x") || d.Model == "" { // virtio has numbers for vendors, cards a name

@@ -1,13 +1,13 @@
 package drive
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
+
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
 )
 
 // computer is a made-up computer: a tree with its sys, proc and dev.
@@ -180,21 +180,24 @@ func checkRefusal(t *testing.T, what string, err error, want string) {
 }
 
 // gptOf makes the start of a drive with a table of the given names.
-func gptOf(names ...string) []byte {
-	b := make([]byte, 128<<10)
-	b[510], b[511] = 0x55, 0xaa
-	le := binary.LittleEndian
-	copy(b[512:], "EFI PART")
-	le.PutUint64(b[512+72:], 2)
-	le.PutUint32(b[512+80:], 128)
-	le.PutUint32(b[512+84:], 128)
+func gptOf(t testing.TB, names ...string) []byte {
+	table := gpt.Table{Sector: 512, Size: 64 << 20}
 	for i, name := range names {
-		e := b[1024+128*i:]
-		e[0] = 1
-		le.PutUint64(e[32:], uint64(2048*(i+1)))
-		for j, u := range utf16.Encode([]rune(name)) {
-			le.PutUint16(e[56+2*j:], u)
-		}
+		table.Partitions = append(table.Partitions, gpt.Partition{
+			Type: gpt.TypeRoot, ID: gpt.UUID{byte(i + 1)}, Name: name, Start: int64(i+1) << 20, Size: 1 << 20,
+		})
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "table"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := table.Write(f); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 128<<10)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
 	}
 	return b
 }
@@ -228,8 +231,8 @@ func TestContent(t *testing.T) {
 		{at(4086, "SWAPSPACE2"), "swap"},
 		{at(510, "\x55\xaa"), "a partition table of the old kind (MBR)"},
 		{at(5000, "x"), "data of an unknown kind"},
-		{gptOf("data", "more"), "a partition table with 2 partitions"},
-		{gptOf("ashlar-media-esp", "ashlar-payload", "ashlar-papers", "ashlar-answers"), "an Ashlar medium"},
+		{gptOf(t, "data", "more"), "a partition table with 2 partitions"},
+		{gptOf(t, "ashlar-media-esp", "ashlar-payload", "ashlar-papers", "ashlar-answers"), "an Ashlar medium"},
 	} {
 		c1 := newComputer(t)
 		c1.drive("sdb", usbPlace, "8:16", "256", nil)
@@ -243,7 +246,7 @@ func TestContent(t *testing.T) {
 
 // FuzzContent: whatever is on a drive, looking at it does not end the program.
 func FuzzContent(f *testing.F) {
-	f.Add(gptOf("a", "b"))
+	f.Add(gptOf(f, "a", "b"))
 	f.Add([]byte("LUKS\xba\xbe"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		describe(strings.NewReader(string(b)), int64(len(b)))
