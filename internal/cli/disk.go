@@ -14,6 +14,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/publish/diskimage"
+	"github.com/ashlar-os/ashlar/internal/publish/esp"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
@@ -139,7 +140,7 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 }
 
 // enrollment is what the first start gives the firmware.
-func (opts diskOptions) enrollment() (e diskimage.Enroll, err error) {
+func (opts diskOptions) enrollment() (e esp.Enroll, err error) {
 	if err := checkEnrollMode("enroll-mode", opts.enrollMode); err != nil {
 		return e, err
 	}
@@ -214,7 +215,7 @@ func (g *globals) printDisk(path string, rel *registry.Release, o diskimage.Opti
 	return nil
 }
 
-func enrolls(e diskimage.Enroll) []string {
+func enrolls(e esp.Enroll) []string {
 	if e.Keys == nil {
 		return nil
 	}

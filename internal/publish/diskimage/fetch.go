@@ -13,17 +13,9 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/progress"
+	"github.com/ashlar-os/ashlar/internal/publish/esp"
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
-
-// Where the image keeps systemd-boot, and a signed one that is taken instead.
-const (
-	loaderPath       = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-	signedLoaderPath = loaderPath + ".signed"
-)
-
-// maxLoader limits the loader in memory, in bytes; Debian's has 120 KB.
-const maxLoader = 16 << 20
 
 // WriteRelease makes the disk image of a release in a registry or layout.
 // Everything fetched is checked, and kept beside path until it is written. It
@@ -162,19 +154,11 @@ func putObject(path string, obj tree.Object, r io.Reader) (err error) {
 	return nil
 }
 
-// readLoader returns systemd-boot, which the image brings along: the signed
-// one where there is one, which starts with and without Secure Boot.
+// readLoader returns systemd-boot, which the image brings along.
 func readLoader(t *tree.Tree, objects string) ([]byte, error) {
-	n := t.Lookup(signedLoaderPath)
-	if n == nil {
-		n = t.Lookup(loaderPath)
-	}
-	if n == nil || n.Inode().Mode&tree.TypeMask != tree.TypeRegular {
-		return nil, fmt.Errorf("the image has no %q, so it cannot boot by itself: its recipe needs the package systemd-boot-efi", loaderPath)
-	}
-	n = n.Inode()
-	if n.Size > maxLoader || n.Digest.IsZero() {
-		return nil, fmt.Errorf("the loader in the image, %q, has %d bytes, which no loader has", n.Name, n.Size)
+	n, err := esp.FindLoader(t)
+	if err != nil {
+		return nil, err
 	}
 	return os.ReadFile(filepath.Join(objects, objectName(n.Digest)))
 }

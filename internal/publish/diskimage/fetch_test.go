@@ -21,6 +21,9 @@ import (
 	"github.com/ashlar-os/ashlar/internal/registry"
 )
 
+// loaderPath is where Debian puts systemd-boot.
+const loaderPath = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+
 // makeRelease writes a release of a small real image into a layout, and
 // returns its content as plain files, for comparison. A damaged one has another
 // loader in its pack than in its image.

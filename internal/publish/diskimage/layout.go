@@ -5,6 +5,8 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/tree"
+	"github.com/ashlar-os/ashlar/internal/publish/esp"
+	"github.com/ashlar-os/ashlar/internal/publish/identity"
 )
 
 // Sizes in bytes.
@@ -16,8 +18,8 @@ const (
 
 	DefaultESPSize = gib
 
-	minESPSize = 64 * mib // FAT32 has at least 65525 clusters
-	maxSize    = 1 << 44  // 16 TiB
+	minESPSize = esp.MinSize
+	maxSize    = 1 << 44 // 16 TiB
 	alignment  = mib
 	blockSize  = 4096
 	journal    = 64 * mib
@@ -32,10 +34,15 @@ type layout struct {
 	content    int64 // what the image will take on the disk that holds it
 }
 
+// identityOf is what the ids of the disk are derived from.
+func identityOf(c Content, o Options) identity.Identity {
+	return identity.Identity{Format: "ashlar disk 1", Image: c.Release.Root().Digest, Seed: o.Seed}
+}
+
 // planLayout chooses sizes that the options leave open and refuses those that
 // cannot work.
 func planLayout(c Content, o Options, uki, erofs int64) (l layout, err error) {
-	id := identity{c.Release.Root().Digest, o.Seed}
+	id := identityOf(c, o)
 	espSize := o.ESPSize
 	if espSize == 0 {
 		espSize = DefaultESPSize
@@ -63,8 +70,8 @@ func planLayout(c Content, o Options, uki, erofs int64) (l layout, err error) {
 	if o.Size != 0 {
 		l.size = o.Size / sectorSize * sectorSize
 	}
-	l.esp = gpt.Partition{Type: gpt.TypeESP, ID: id.uuid("esp"), Name: gpt.NameESP, Start: alignment, Size: espSize}
-	l.root = gpt.Partition{Type: gpt.TypeRoot, ID: id.uuid("root"), Name: gpt.NameRoot, Start: alignment + espSize, Size: rootSize}
+	l.esp = gpt.Partition{Type: gpt.TypeESP, ID: id.UUID("esp"), Name: gpt.NameESP, Start: alignment, Size: espSize}
+	l.root = gpt.Partition{Type: gpt.TypeRoot, ID: id.UUID("root"), Name: gpt.NameRoot, Start: alignment + espSize, Size: rootSize}
 	l.rootBlocks = rootSize / blockSize
 	l.inodes = max(rootSize/16384, 4*files)
 	l.content = used + uki + 2*int64(len(c.Loader)) + 16*mib

@@ -29,9 +29,9 @@ func (j *job) writeRoot(ctx context.Context) error {
 	_, err := program.Run(ctx, program.Command{Env: j.env(), Args: []string{
 		"mke2fs", "-q", "-F", "-b", strconv.Itoa(blockSize), "-I", "256", "-N", strconv.FormatInt(l.inodes, 10),
 		"-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10), "-O", features,
-		"-L", l.root.Name, "-U", j.id.uuid("root file system").String(),
+		"-L", l.root.Name, "-U", j.id.UUID("root file system").String(),
 		// The file is new: its holes are the zeros that tables and journal want.
-		"-E", fmt.Sprintf("offset=%d,nodiscard,assume_storage_prezeroed=1,root_owner=0:0,hash_seed=%s", l.root.Start, j.id.uuid("hash seed")),
+		"-E", fmt.Sprintf("offset=%d,nodiscard,assume_storage_prezeroed=1,root_owner=0:0,hash_seed=%s", l.root.Start, j.id.UUID("hash seed")),
 		j.disk(), strconv.FormatInt(l.rootBlocks, 10),
 	}})
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/program"
 	"github.com/ashlar-os/ashlar/internal/progress"
+	"github.com/ashlar-os/ashlar/internal/publish/esp"
+	"github.com/ashlar-os/ashlar/internal/publish/identity"
 )
 
 // Formats of the file that Write makes.
@@ -48,12 +50,12 @@ func (c *Content) bootFile() string {
 
 // Options are the choices of the person who makes the disk.
 type Options struct {
-	Size     int64  // of the disk, bytes; 0: room for three images and 1 GiB of /var
-	ESPSize  int64  // bytes; 0: DefaultESPSize
-	Format   string // Raw or QCOW2; "": Raw
-	Seed     string // changes all ids of the disk
-	Origin   Origin // where the machine looks for updates
-	Enroll   Enroll // Secure Boot keys for the machine's firmware
+	Size     int64      // of the disk, bytes; 0: room for three images and 1 GiB of /var
+	ESPSize  int64      // bytes; 0: DefaultESPSize
+	Format   string     // Raw or QCOW2; "": Raw
+	Seed     string     // changes all ids of the disk
+	Origin   Origin     // where the machine looks for updates
+	Enroll   esp.Enroll // Secure Boot keys for the machine's firmware
 	Progress progress.Reporter
 }
 
@@ -61,8 +63,8 @@ type Options struct {
 type job struct {
 	content  Content
 	layout   layout
-	id       identity
-	enroll   Enroll
+	id       identity.Identity
+	enroll   esp.Enroll
 	objects  []string // names below ObjectDir, sorted
 	epoch    time.Time
 	work     string // holds links to everything that programs are given
@@ -70,14 +72,14 @@ type job struct {
 }
 
 // disk is the path at which programs find the image. It is a link with a
-// name of ours: mtools and e2fsprogs give "@@" and "?" in a path a meaning.
+// name of ours: e2fsprogs gives "?" in a path a meaning.
 func (j *job) disk() string { return filepath.Join(j.work, "disk") }
 
 // env makes the tools take the release's time for the clock.
 func (j *job) env() []string {
 	epoch := strconv.FormatInt(j.epoch.Unix(), 10)
 	return []string{"TZ=UTC", "SOURCE_DATE_EPOCH=" + epoch, "E2FSPROGS_FAKE_TIME=" + epoch,
-		"MKE2FS_CONFIG=/dev/null", "MTOOLSRC=/dev/null", "MTOOLS_SKIP_CHECK=1"}
+		"MKE2FS_CONFIG=/dev/null"}
 }
 
 // Write makes the disk image at path, which is replaced when it is whole.
@@ -125,14 +127,14 @@ func newJob(c Content, o Options) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the image: %w", err)
 	}
-	if err := o.Enroll.check(&c); err != nil {
+	if err := o.Enroll.Check(c.Loader, c.UKI); err != nil {
 		return nil, err
 	}
 	l, err := planLayout(c, o, uki.Size(), erofs.Size())
 	if err != nil {
 		return nil, err
 	}
-	j := &job{content: c, layout: l, id: identity{c.Release.Root().Digest, o.Seed}, epoch: epoch, enroll: o.Enroll, progress: o.Progress}
+	j := &job{content: c, layout: l, id: identityOf(c, o), epoch: epoch, enroll: o.Enroll, progress: o.Progress}
 	if j.progress == nil {
 		j.progress = progress.None
 	}
@@ -196,7 +198,7 @@ func (j *job) prepare(raw string, o Options) (err error) {
 		return err
 	}
 	table := gpt.Table{
-		Disk: j.id.uuid("disk"), Sector: sectorSize, Size: j.layout.size,
+		Disk: j.id.UUID("disk"), Sector: sectorSize, Size: j.layout.size,
 		Partitions: []gpt.Partition{j.layout.esp, j.layout.root},
 	}
 	if err := table.Write(f); err != nil {
