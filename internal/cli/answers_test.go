@@ -44,6 +44,8 @@ func TestAnswers(t *testing.T) {
 		{"keys rotate", rotateAnswer{}},
 		{"keys show", keysAnswer{}},
 		{"keys sign", keysSignAnswer{}},
+		{"media drives", drivesAnswer{}},
+		{"media restore", mediaRestoreAnswer{}},
 		{"pin", pinAnswer{}},
 		{"publish", publishAnswer{}},
 		{"recipe check", recipeCheck{}},

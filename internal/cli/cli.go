@@ -211,7 +211,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 func verbs() []func(*globals) *cobra.Command {
 	return []func(*globals) *cobra.Command{
 		newRecipeCommand, newBuildCommand, newInspectCommand, newDiffCommand,
-		newServeCommand, newKeysCommand, newPublishCommand, newChannelCommand, newTrustCommand, newDiskCommand, newSecureBootCommand,
+		newServeCommand, newKeysCommand, newPublishCommand, newChannelCommand, newTrustCommand, newDiskCommand, newSecureBootCommand, newMediaCommand,
 		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
 		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
 		newHealthCommand, newHistoryCommand,

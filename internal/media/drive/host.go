@@ -116,7 +116,7 @@ func (h Host) read(name string) Drive {
 	d.Removable = fact(dir, "removable") == "1" || d.Transport == "usb" || fact(dir, "device/type") == "SD"
 	d.Serial = printable(serial(dir, place))
 	if d.Transport == "loop" {
-		d.Model, d.Serial = "loop device", fact(dir, "loop/backing_file")
+		d.Model, d.Serial = "loop device", printable(fact(dir, "loop/backing_file"))
 	}
 	h.readContent(&d, dir)
 	return d

@@ -8,107 +8,17 @@ import (
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
+	"github.com/ashlar-os/ashlar/internal/media/drive/drivetest"
 )
 
-// computer is a made-up computer: a tree with its sys, proc and dev.
-type computer struct {
-	t    *testing.T
-	root string
-}
+// laptop is drivetest.Laptop, as a host.
+func laptop(t *testing.T) computer { return computer{drivetest.Laptop(t)} }
 
-func newComputer(t *testing.T) computer {
-	c := computer{t, t.TempDir()}
-	c.file("proc/self/mountinfo", "")
-	c.file("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
-	return c
-}
+func newComputer(t *testing.T) computer { return computer{drivetest.NewComputer(t)} }
 
-func (c computer) host() Host { return Host{Root: c.root} }
+type computer struct{ *drivetest.Computer }
 
-func (c computer) file(path, content string) {
-	c.t.Helper()
-	full := filepath.Join(c.root, path)
-	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// drive adds a drive; facts are files below its directory.
-func (c computer) drive(name, place, dev string, sectors string, facts map[string]string) {
-	c.t.Helper()
-	dir := filepath.Join("sys/devices", place, "block", name)
-	c.file(filepath.Join(dir, "dev"), dev+"\n")
-	c.file(filepath.Join(dir, "size"), sectors+"\n")
-	c.file(filepath.Join(dir, "ro"), "0\n")
-	c.file(filepath.Join(dir, "removable"), "0\n")
-	for path, content := range facts {
-		c.file(filepath.Join(dir, path), content+"\n")
-	}
-	if err := os.MkdirAll(filepath.Join(c.root, "sys/block"), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := os.Symlink(filepath.Join("../devices", place, "block", name), filepath.Join(c.root, "sys/block", name)); err != nil {
-		c.t.Fatal(err)
-	}
-	c.file("dev/"+name, strings.Repeat("\x00", 1<<17))
-}
-
-func (c computer) partition(name, dev string) {
-	whole := strings.TrimRight(name, "0123456789")
-	if strings.HasPrefix(name, "mmc") || strings.HasPrefix(name, "nvme") {
-		whole = strings.TrimSuffix(whole, "p")
-	}
-	dir := filepath.Join("sys/block", whole, name)
-	c.file(filepath.Join(dir, "partition"), name[len(name)-1:])
-	c.file(filepath.Join(dir, "dev"), dev)
-	c.file(filepath.Join(dir, "start"), "2048")
-	c.file(filepath.Join(dir, "size"), "20480")
-}
-
-func (c computer) mount(dev, point, kind, source string) {
-	path := filepath.Join(c.root, "proc/self/mountinfo")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.file("proc/self/mountinfo", string(b)+"36 35 "+dev+" / "+point+" rw,noatime shared:1 - "+kind+" "+source+" rw\n")
-}
-
-const usbPlace = "pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0"
-
-// laptop has a disk with LVM below its root, a stick, a card, and a USB disk.
-func laptop(t *testing.T) computer {
-	c := newComputer(t)
-	c.drive("nvme0n1", "pci0000:00/0000:00:1d.0/nvme/nvme0", "259:0", "1000215216", map[string]string{
-		"device/model": "SAMSUNG MZVL2512", "device/serial": "S64KNX0R", "slaves/.keep": "",
-	})
-	c.partition("nvme0n1p1", "259:1")
-	c.partition("nvme0n1p2", "259:2")
-	c.file("sys/block/nvme0n1/nvme0n1p2/holders/dm-0", "")
-	c.drive("dm-0", "virtual", "254:0", "900000000", map[string]string{"dm/name": "vg-root", "slaves/nvme0n1p2": ""})
-	c.mount("254:0", "/", "ext4", "/dev/mapper/vg-root")
-	c.mount("259:1", "/boot/efi", "vfat", "/dev/nvme0n1p1")
-	c.drive("sdb", usbPlace, "8:16", "60063744", map[string]string{
-		"device/vendor": "SanDisk ", "device/model": "Ultra           ", "removable": "1",
-	})
-	c.file("sys/devices/pci0000:00/0000:00:14.0/usb1/1-2/idVendor", "0781\n")
-	c.file("sys/devices/pci0000:00/0000:00:14.0/usb1/1-2/serial", "4C530001\n")
-	c.partition("sdb1", "8:17")
-	c.drive("sdc", "pci0000:00/0000:00:14.0/usb1/1-3/1-3:1.0/host7/target7:0:0/7:0:0:0", "8:32", "7814037168", map[string]string{
-		"device/vendor": "WD", "device/model": "Elements", "device/vpd_pg80": "\x00\x80\x00\x08WX11D123",
-	})
-	c.drive("mmcblk0", "pci0000:00/mmc_host/mmc0/mmc0:aaaa", "179:0", "62333952", map[string]string{
-		"device/name": "SC32G", "device/type": "SD", "device/serial": "0x12345678",
-	})
-	c.drive("loop0", "virtual", "7:0", "204800", map[string]string{"loop/backing_file": "/home/me/stick.img"})
-	c.drive("loop1", "virtual", "7:1", "0", nil)
-	c.drive("sr0", "pci0000:00/ata2/host1", "11:0", "2097151", map[string]string{"removable": "1"})
-	c.drive("zram0", "virtual", "253:0", "100", nil)
-	return c
-}
+func (c computer) host() Host { return Host{Root: c.Root} }
 
 func TestDrives(t *testing.T) {
 	list, err := laptop(t).host().Drives()
@@ -144,11 +54,11 @@ func TestDrives(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	c := laptop(t)
-	c.file("dev/disk/by-id/.keep", "")
-	if err := os.Symlink("../../sdb", filepath.Join(c.root, "dev/disk/by-id/usb-SanDisk_Ultra")); err != nil {
+	c.File("dev/disk/by-id/.keep", "")
+	if err := os.Symlink("../../sdb", filepath.Join(c.Root, "dev/disk/by-id/usb-SanDisk_Ultra")); err != nil {
 		t.Fatal(err)
 	}
-	c.file("dev/sdb1", "")
+	c.File("dev/sdb1", "")
 	for _, name := range []string{"sdb", "/dev/sdb", "/dev/disk/by-id/usb-SanDisk_Ultra"} {
 		if d, err := c.host().Find(name); err != nil || d.Name != "sdb" {
 			t.Errorf("%q is %q: %v", name, d.Name, err)
@@ -235,8 +145,8 @@ func TestContent(t *testing.T) {
 		{gptOf(t, "ashlar-media-esp", "ashlar-payload", "ashlar-papers", "ashlar-answers"), "an Ashlar medium"},
 	} {
 		c1 := newComputer(t)
-		c1.drive("sdb", usbPlace, "8:16", "256", nil)
-		c1.file("dev/sdb", string(c.b))
+		c1.Drive("sdb", drivetest.USB, "8:16", "256", nil)
+		c1.File("dev/sdb", string(c.b))
 		d, err := c1.host().Find("sdb")
 		if err != nil || d.Content != c.want {
 			t.Errorf("it holds %q, want %q (%v)", d.Content, c.want, err)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // MaxSize is the largest drive that is taken for a stick or a card, in bytes.
@@ -54,6 +56,7 @@ func judge(d Drive, w Wish, uses []use) *Refusal {
 	}
 	slices.SortStableFunc(uses, func(a, b use) int { return int(a.kind) - int(b.kind) })
 	for _, u := range uses {
+		u.where = shown(u.where)
 		switch u.kind {
 		case runs:
 			return refuse(fmt.Sprintf("%s holds %s: this computer runs from it", d.Path, u.where), other)
@@ -80,6 +83,15 @@ func judge(d Drive, w Wish, uses []use) *Refusal {
 		return refuse(fmt.Sprintf("%s has %.0f GB: it may be a disk with somebody's data", d.Path, float64(d.Size)/1e9), cureOfSerial(d))
 	}
 	return nil
+}
+
+// shown makes a path fit for a terminal, and for a shell.
+func shown(path string) string {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("'\"\\$&;|<>()*?`", r) }
+	if strings.IndexFunc(path, odd) >= 0 {
+		return strconv.Quote(path)
+	}
+	return path
 }
 
 func cureOfSerial(d Drive) string {
