@@ -183,6 +183,9 @@ func runHealthFailed(ctx context.Context, g *globals) error {
 // openStore opens the machine without its ESP, to write down what failed: that
 // has to work also where the ESP is what is wrong. It takes no lock.
 func openStore() (*update.Machine, error) {
+	if err := refuseMedium(); err != nil {
+		return nil, err
+	}
 	root := machineRoot()
 	if root == "/" {
 		if err := sysroot.EnsureWritable(sysrootDir); err != nil {

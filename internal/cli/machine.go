@@ -47,6 +47,9 @@ func machineRoot() string {
 // openMachine opens the computer it runs on, to look at. The store and the ESP
 // are root's alone, even to read.
 func openMachine() (*update.Machine, error) {
+	if err := refuseMedium(); err != nil {
+		return nil, err
+	}
 	root := machineRoot()
 	st, err := store.Open(filepath.Join(root, sysrootDir, "ashlar"))
 	if err != nil {
@@ -86,6 +89,9 @@ func openToCheck() (*update.Machine, error) {
 
 // makeWritable lets this process write to the store: root on a machine.
 func makeWritable() error {
+	if err := refuseMedium(); err != nil {
+		return err
+	}
 	if machineRoot() != "/" {
 		return nil
 	}

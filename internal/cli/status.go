@@ -35,6 +35,9 @@ type statusAnswer struct {
 	SecureBoot  secureBootAnswer   `json:"secure_boot"`     // what the firmware checks, and who signed what it starts
 	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
 	Broken      []string           `json:"broken"`          // deployments that cannot be read or booted, and why
+
+	Medium     *mediumAnswer       `json:"medium,omitempty"`     // that the system runs from; then there are no deployments
+	Encryption *sysroot.Encryption `json:"encryption,omitempty"` // of the root partition
 }
 
 type statusNext struct {
@@ -74,6 +77,9 @@ boots next and why. Nothing is changed and no lock is taken.`,
 }
 
 func runStatus(_ context.Context, g *globals) error {
+	if record := runsFromMedium(); record != nil {
+		return showStatus(g, statusOfMedium(record))
+	}
 	m, err := openMachine()
 	if err != nil {
 		return err
@@ -91,10 +97,23 @@ func runStatus(_ context.Context, g *globals) error {
 	if !m.Running.IsZero() {
 		answer.Conflicts = readConflicts(m.Store.EtcReport(m.Running))
 	}
-	if g.json {
-		return g.printJSON(answer)
+	if record, err := readBootRecord(); err == nil && record.Image == m.Running {
+		answer.Encryption = record.Encryption
 	}
-	printStatus(g, answer)
+	return showStatus(g, answer)
+}
+
+func showStatus(g *globals, answer statusAnswer) error {
+	switch {
+	case g.json:
+		return g.printJSON(answer)
+	case answer.Medium != nil:
+		answer.Medium.print(g, answer)
+		answer.SecureBoot.print(g)
+		answer.Boot.print(g)
+	default:
+		printStatus(g, answer)
+	}
 	return nil
 }
 
@@ -199,6 +218,7 @@ func printStatus(g *globals, answer statusAnswer) {
 		sealed = "NOT SEALED: the root is not the image's"
 	}
 	g.printf("\nroot        %s\n", sealed)
+	printEncryption(g, answer.Encryption)
 	printSignatures(g, answer)
 	answer.SecureBoot.print(g)
 	answer.Boot.print(g)

@@ -73,6 +73,20 @@ func Open(dir string) (*Store, error) {
 	return &Store{Dir: dir, Sealer: Kernel}, nil
 }
 
+// OpenPayload opens the store in the payload of a medium: objects and images, and
+// nothing of a machine. Its files have no seals, for all of it is below one; so they are
+// measured by reading.
+func OpenPayload(dir string) (*Store, error) {
+	for _, name := range []string{objectsDir, imagesDir} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("%q is not a store: %w", dir, err)
+		} else if !st.IsDir() {
+			return nil, fmt.Errorf("%q is not a store: %q is not a directory", dir, name)
+		}
+	}
+	return &Store{Dir: dir, Sealer: Software}, nil
+}
+
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.Dir}, elem...)...)
 }

@@ -43,17 +43,23 @@ type boot struct {
 	loaded      func() error // waits, once, for what every boot needs
 	intact      func() error // waits, once, until the whole image was read
 	disk        rootDisk
+	mediumBelow string // on a medium: the device that gives the payload unchecked
 	store       *store.Store
 	record      Record
 }
 
+// step is one of a boot's steps.
+type step struct {
+	name string
+	do   func() error
+}
+
 // run does the steps. It returns only with a failure.
 func (b *boot) run() error {
-	for _, s := range []struct {
-		name string
-		do   func() error
-	}{
-		{"devices", b.devices},
+	if err := b.do(step{"devices", b.devices}); err != nil {
+		return err
+	}
+	steps := []step{
 		{"disk", b.findDisk},
 		{"root", b.mountRoot},
 		{"foreign", b.refuseForeign},
@@ -61,12 +67,31 @@ func (b *boot) run() error {
 		{"image", b.mountImage},
 		{"etc", b.mountEtc},
 		{"handover", b.handOver},
-	} {
-		if err := s.do(); err != nil {
+	}
+	if b.params.medium != "" {
+		steps = []step{
+			{"medium", b.findMedium},
+			{"foreign", b.refuseForeign},
+			{"check", b.checkMedium},
+			{"root", b.mountPayload},
+			{"image", b.mountLive},
+			{"etc", b.mountMemory},
+			{"handover", b.handOver},
+		}
+	}
+	for _, s := range steps {
+		if err := b.do(s); err != nil {
 			return err
 		}
-		b.finish(s.name)
 	}
+	return nil
+}
+
+func (b *boot) do(s step) error {
+	if err := s.do(); err != nil {
+		return err
+	}
+	b.finish(s.name)
 	return nil
 }
 
@@ -281,7 +306,7 @@ func (b *boot) mountImage() error {
 		return err
 	}
 	b.readThrough(image)
-	return mountImage(image, b.store.ObjectsPath(), newRoot)
+	return mountImage(image, b.store.ObjectsPath(), newRoot, requireSeals)
 }
 
 // readThrough starts to read the whole image; b.intact gives the outcome.
@@ -307,13 +332,22 @@ func (b *boot) readThrough(image *os.File) {
 func (b *boot) handOver() error {
 	b.finish("prepare")
 	b.record.Modules = b.loader.times()
-	if err := writeUnits("/run/systemd/system", b.disk.espPartUUID); err != nil {
+	const units = "/run/systemd/system"
+	var err error
+	var arguments []string
+	if b.record.Medium == nil {
+		err = writeUnits(units, b.disk.espPartUUID)
+	} else {
+		err = writeLiveUnits(units, consoleTerminals("/proc/consoles"))
+		arguments = []string{"--unit=" + liveTarget}
+	}
+	if err != nil {
 		return err
 	}
 	if err := b.writeRecord("/run/ashlar"); err != nil {
 		return err
 	}
-	return handOver(newRoot)
+	return handOver(newRoot, arguments)
 }
 
 func syncDir(path string) error {

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ashlar-os/ashlar/internal/image/medium"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 )
 
 // parameters are what the first process takes from the kernel command line.
 type parameters struct {
-	image verity.Digest // ashlar.image=
-	quiet bool          // the kernel's own word: nothing but failures on the console
+	image  verity.Digest // ashlar.image=
+	medium string        // ashlar.medium=: root hash of the payload; "": not on a medium
+	quiet  bool          // the kernel's own word: nothing but failures on the console
 }
 
 // parseCmdline reads /proc/cmdline. The image has to be named exactly once: a
@@ -32,6 +34,15 @@ func parseCmdline(line string) (parameters, error) {
 				return p, fmt.Errorf("the kernel command line has a bad ashlar.image=: %w", err)
 			}
 			p.image, found = d, true
+		case medium.Argument:
+			if p.medium != "" {
+				return p, fmt.Errorf("the kernel command line names a medium twice")
+			}
+			hash, err := verity.Parse(value) // a digest like any other
+			if err != nil {
+				return p, fmt.Errorf("the kernel command line has a bad %s=: %w", key, err)
+			}
+			p.medium = hash.String()
 		}
 	}
 	if !found {

@@ -34,15 +34,35 @@ type console struct {
 	answer []byte // as far as it was typed
 }
 
-// consolePaths reads /proc/consoles: one console a line, its name first.
-func consolePaths(r io.Reader, dev string) []string {
-	var paths []string
-	for lines := bufio.NewScanner(io.LimitReader(r, 64<<10)); lines.Scan() && len(paths) < maxConsoles; {
-		if f := strings.Fields(lines.Text()); len(f) > 0 && filepath.IsLocal(f[0]) {
-			paths = append(paths, filepath.Join(dev, f[0]))
+// consoleNames reads /proc/consoles: one console a line, its name first.
+func consoleNames(path string) []string {
+	f, err := os.Open(path)
+	if err != nil {
+		return []string{"console"} // whichever of them is the last
+	}
+	defer f.Close()
+	var names []string
+	for lines := bufio.NewScanner(io.LimitReader(f, 64<<10)); lines.Scan() && len(names) < maxConsoles; {
+		if f := strings.Fields(lines.Text()); len(f) > 0 && filepath.Base(f[0]) == f[0] && filepath.IsLocal(f[0]) {
+			names = append(names, f[0])
 		}
 	}
-	return paths
+	return names
+}
+
+// screen is the terminal that a person before the screen sees, where systemd asks
+// for a login. The kernel's console is whichever of the terminals is in front.
+const screen = "tty1"
+
+// consoleTerminals lists the terminals of a running system that are consoles.
+func consoleTerminals(consoles string) []string {
+	names := consoleNames(consoles)
+	for i, name := range names {
+		if name == "tty0" || name == "console" {
+			names[i] = screen
+		}
+	}
+	return names
 }
 
 // openConsoles opens those consoles that are terminals, as a console over the
@@ -190,10 +210,9 @@ func (t *console) take(keys []byte) bool {
 
 // everyConsole opens the machine's consoles.
 func everyConsole() *consoles {
-	f, err := os.Open("/proc/consoles")
-	if err != nil {
-		return openConsoles([]string{"/dev/console"})
+	var paths []string
+	for _, name := range consoleNames("/proc/consoles") {
+		paths = append(paths, filepath.Join("/dev", name))
 	}
-	defer f.Close()
-	return openConsoles(consolePaths(f, "/dev"))
+	return openConsoles(paths)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,10 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestConsolePaths(t *testing.T) {
-	got := consolePaths(strings.NewReader("tty0                 -WU (EC  p  )    4:7\nttyS0                -W- (E   p a)    4:64\n../evil -W-\n\n"), "/dev")
-	if want := []string{"/dev/tty0", "/dev/ttyS0"}; !reflect.DeepEqual(got, want) {
+func TestConsoleNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "consoles")
+	write(t, path, "tty0                 -WU (EC  p  )    4:7\nttyS0                -W- (E   p a)    4:64\n../evil -W-\n..\n\n")
+	if got, want := consoleNames(path), []string{"tty0", "ttyS0"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("consoles %q, want %q", got, want)
+	}
+	if got, want := consoleTerminals(path), []string{"tty1", "ttyS0"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("terminals %q, want %q", got, want)
 	}
 }
 

@@ -135,7 +135,7 @@ func (b *boot) mergeOver(base verity.Digest, o etc.MergeOptions) (*etc.Report, e
 		return nil, err
 	}
 	defer image.Close()
-	if err := mountImage(image, b.store.ObjectsPath(), oldRoot); err != nil {
+	if err := mountImage(image, b.store.ObjectsPath(), oldRoot, requireSeals); err != nil {
 		return nil, err
 	}
 	report, err := etc.Merge(o)

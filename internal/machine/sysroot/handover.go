@@ -13,8 +13,8 @@ import (
 const systemd = "/usr/lib/systemd/systemd"
 
 // handOver makes root the root directory, frees what the initramfs holds, and
-// becomes systemd. It returns only when that fails.
-func handOver(root string) error {
+// becomes systemd, with more arguments. It returns only when that fails.
+func handOver(root string, arguments []string) error {
 	if st, err := os.Stat(filepath.Join(root, systemd)); err != nil || !st.Mode().IsRegular() {
 		return fmt.Errorf("the image has no %s to start", systemd)
 	}
@@ -33,7 +33,7 @@ func handOver(root string) error {
 	if err := errors.Join(unix.Chroot("."), unix.Chdir("/")); err != nil {
 		return fmt.Errorf("making %q the root: %w", root, err)
 	}
-	return fmt.Errorf("starting %s: %w", systemd, unix.Exec(systemd, []string{systemd}, os.Environ()))
+	return fmt.Errorf("starting %s: %w", systemd, unix.Exec(systemd, append([]string{systemd}, arguments...), os.Environ()))
 }
 
 // freeInitramfs removes the files of the first root, which live in memory, and

@@ -26,9 +26,12 @@ func Main() {
 	b := &boot{start: start, step: start}
 	err := b.run()
 	if errors.Is(err, errNobody) {
-		turnOff()
+		turnOff(fmt.Sprintf("nobody gave the passphrase within %d minutes", int(patience.Minutes())))
 	}
 	b.noteFailure(err)
+	if b.params.medium != "" {
+		giveUp(err)
+	}
 	if e := b.rearm(); e != nil {
 		err = fmt.Errorf("%w (and its boot entry could not be changed: %w)", err, e)
 	}
@@ -51,6 +54,25 @@ func fail(err error) {
 	time.Sleep(rebootAfter) // for the reader; nothing is awaited
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	os.Exit(1) // the kernel panics when its first process ends, and reboots then
+}
+
+// offAfter is how long a failure can be read before a machine turns itself off.
+const offAfter = time.Minute
+
+// giveUp ends a boot from a medium, which has no other system to go back to: it
+// would come back here for ever.
+func giveUp(err error) {
+	turnOff(fmt.Sprintf("cannot boot: %s", strings.ReplaceAll(err.Error(), "\n", "; ")))
+}
+
+// turnOff says on every console why the machine turns itself off, and does.
+func turnOff(why string) {
+	text := fmt.Sprintf("ashlar: %s. The machine turns itself off in %d seconds.", why, int(offAfter.Seconds()))
+	say(levelDebug, text)
+	everyConsole().print("\r\n" + text + "\r\n")
+	unix.Sync()
+	time.Sleep(offAfter) // for the reader; nothing is awaited
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
 // Levels of the kernel's log; with "quiet" the console shows neither.

@@ -60,7 +60,7 @@ func TestLUKS(t *testing.T) {
 	if err := os.WriteFile(second, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cryptsetup(t, "first", append([]string{"luksAddKey", "--key-file=-", path, second, "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"})...)
+	cryptsetup(t, "first", "luksAddKey", "--key-file=-", path, second, "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000")
 	if kind, err := probe(path); kind != luksKind || err != nil {
 		t.Errorf("probed as %q, %v", kind, err)
 	}

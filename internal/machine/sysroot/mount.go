@@ -67,15 +67,18 @@ func explain(fs int, err error) error {
 	return fmt.Errorf("%w (the kernel says: %s)", err, strings.Join(said, "; "))
 }
 
+// requireSeals makes the kernel check each object against the digest that the
+// image names.
+var requireSeals = setting{"verity", "require"}
+
 // mountImage puts an image's tree at target, read-only: the EROFS file's
-// metadata over the objects, each of which the kernel checks against the
-// digest that the metadata names.
+// metadata over the objects, which are checked as seals says.
 //
 // The EROFS file is attached to a loop device and not mounted as a file. A file-backed
 // EROFS counts as stacked on the file system that holds the file; the root overlay
 // would then be two deep, and /etc, an overlay whose lower layer is in the root
 // overlay, three: the kernel allows two (FILESYSTEM_MAX_STACK_DEPTH).
-func mountImage(image *os.File, objects, target string) error {
+func mountImage(image *os.File, objects, target string, seals setting) error {
 	loop, err := attachLoop(image)
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func mountImage(image *os.File, objects, target string) error {
 		setting{"ro", ""},
 		setting{"metacopy", "on"},
 		setting{"redirect_dir", "on"},
-		setting{"verity", "require"},
+		seals,
 		setting{"lowerdir+", erofs},
 		setting{"datadir+", objects})
 	// The overlay holds the layers by itself; the loop device frees itself

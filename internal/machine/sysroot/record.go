@@ -34,8 +34,9 @@ type Record struct {
 	RootDevice   string        `json:"root_device"` // such as "/dev/vda2", or "/dev/dm-0" in an encrypted one
 	RootPartUUID string        `json:"root_partuuid"`
 	ESPPartUUID  string        `json:"esp_partuuid"`
-	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"
+	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"; "erofs" on a medium
 	Encryption   *Encryption   `json:"encryption"`  // of the root partition; null: not encrypted
+	Medium       *Medium       `json:"medium"`      // that the system runs from; null: it is installed
 	Foreign      string        `json:"foreign"`     // ForeignRefuse or ForeignAccept
 	Ignored      []string      `json:"ignored"`     // what the ESP and the firmware offered, and was not taken
 	Sealed       int           `json:"sealed"`      // objects and images sealed by this boot; 0 but at the first

@@ -12,7 +12,7 @@ func ShowImage(image *os.File, objects string) (dir string, release func() error
 	if err != nil {
 		return "", nil, err
 	}
-	if err := mountImage(image, objects, dir); err != nil {
+	if err := mountImage(image, objects, dir, requireSeals); err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
 	return dir, func() error { return errors.Join(unmount(dir), os.Remove(dir)) }, nil

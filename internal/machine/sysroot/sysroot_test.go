@@ -24,12 +24,18 @@ func TestCmdline(t *testing.T) {
 	if err != nil || p.image.String() != digest || !p.quiet {
 		t.Errorf("read as %+v, %v", p, err)
 	}
+	if p, err := parseCmdline("ashlar.image=" + digest + " ashlar.medium=" + digest + " --"); err != nil || p.medium != digest {
+		t.Errorf("read as %+v, %v", p, err)
+	}
 	for line, want := range map[string]string{
 		"":                            "names no image",
 		"quiet ashlar.image=":         "0 characters",
 		"ashlar.image=" + digest[1:]:  "63 characters",
 		"ashlar.image=G" + digest[1:]: "not lower-case",
-		"ashlar.image=" + digest + " ashlar.image=" + digest: "twice",
+		"ashlar.image=" + digest + " ashlar.image=" + digest:                   "twice",
+		"ashlar.image=" + digest + " ashlar.medium=abc":                        "bad ashlar.medium=",
+		"ashlar.image=" + digest + " ashlar.medium=":                           "bad ashlar.medium=",
+		"ashlar.image=" + digest + strings.Repeat(" ashlar.medium="+digest, 2): "a medium twice",
 	} {
 		if _, err := parseCmdline(line); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error is %v, want one with %q", line, err, want)

@@ -69,3 +69,39 @@ func writeUnits(dir, esp string) error {
 	}
 	return nil
 }
+
+// liveTarget is what is started on a medium: an image with a desktop would
+// otherwise take the screen on which the installer asks.
+const liveTarget = "multi-user.target"
+
+// installUnit is a template in the image, of the installer on one terminal.
+const installUnit = "ashlar-install@%s.service"
+
+// writeLiveUnits writes the units of a boot from a medium into dir: on each of these
+// terminals, the installer takes the place of the login.
+func writeLiveUnits(dir string, terminals []string) error {
+	wants := filepath.Join(dir, liveTarget+".wants")
+	for _, d := range []string{wants, filepath.Join(dir, "sysroot.mount.d")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("writing units: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sysroot.mount.d/ashlar.conf"), []byte(sysrootMount), 0o644); err != nil {
+		return fmt.Errorf("writing units: %w", err)
+	}
+	for _, tty := range terminals {
+		login := "serial-getty@" + tty + ".service"
+		if tty == screen {
+			login = "getty@" + tty + ".service"
+		}
+		for link, target := range map[string]string{
+			filepath.Join(dir, login):                           os.DevNull,
+			filepath.Join(wants, fmt.Sprintf(installUnit, tty)): "/usr/lib/systemd/system/" + fmt.Sprintf(installUnit, ""),
+		} {
+			if err := os.Symlink(target, link); err != nil && !os.IsExist(err) {
+				return fmt.Errorf("writing units: %w", err)
+			}
+		}
+	}
+	return nil
+}

@@ -154,14 +154,3 @@ func mapped(name string) (string, error) {
 	}
 	return filepath.Join("/dev", fmt.Sprintf("dm-%d", unix.Minor(info.DevNo))), nil
 }
-
-// turnOff ends a boot at which nobody was.
-func turnOff() {
-	text := fmt.Sprintf("ashlar: nobody gave the passphrase within %d minutes. The machine turns itself off.", int(patience.Minutes()))
-	c := everyConsole()
-	c.print("\r\n" + text + "\r\n")
-	say(levelDebug, text)
-	unix.Sync()
-	time.Sleep(rebootAfter) // for the reader; nothing is awaited
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-}

@@ -58,7 +58,7 @@ func (b *builder) addAgent(t *tree.Tree) error {
 	if err := put(t, "/usr/bin/ashlar", n); err != nil {
 		return err
 	}
-	for _, unit := range []string{"ashlar-update.service", "ashlar-update.timer", "ashlar-booted.service"} {
+	for _, unit := range []string{"ashlar-update.service", "ashlar-update.timer", "ashlar-booted.service", "ashlar-install@.service"} {
 		if err := b.putUnit(t, unit); err != nil {
 			return err
 		}
