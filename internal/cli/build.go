@@ -34,6 +34,9 @@ type buildOptions struct {
 	init       string
 	agent      string
 	keys       string // for Secure Boot
+	medium     bool
+	enroll     string // Secure Boot keys on the medium
+	enrollMode string
 	passphrase passphraseOptions
 }
 
@@ -48,6 +51,8 @@ type buildAnswer struct {
 	Bytes    int64         `json:"bytes"`      // content of all objects
 	Pack     int64         `json:"pack_bytes"` // the same, as published
 	UKI      int64         `json:"uki_bytes"`
+
+	Medium *release.Medium `json:"medium,omitempty"` // with --medium
 }
 
 func newBuildCommand(g *globals) *cobra.Command {
@@ -65,10 +70,16 @@ what it names, and gives the same image digest every time; --update-lock
 resolves anew and keeps the ids of users and groups.
 
 With --secureboot-keys the boot file and the loader are signed, for machines whose
-firmware knows the keys ("ashlar secureboot"). A signature is the same every time.`,
+firmware knows the keys ("ashlar secureboot"). A signature is the same every time.
+
+With --medium the release carries its install medium: one image that boots from a USB
+stick and from a CD, and installs the release without a network. "ashlar media write"
+writes it. The image has to hold what an installation needs: the packages
+systemd-boot-efi, e2fsprogs and dosfstools, and cryptsetup-bin for encrypted disks.`,
 		Example: `  ashlar build recipes/server.toml -o out/
   ashlar build recipes/server.toml -o out/ --update-lock --set-version 1.1.0
-  ashlar build recipes/server.toml -o out/ --secureboot-keys keys/`,
+  ashlar build recipes/server.toml -o out/ --secureboot-keys keys/
+  ashlar build recipes/server.toml -o out/ --medium`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.recipe = args[0]
@@ -85,9 +96,14 @@ firmware knows the keys ("ashlar secureboot"). A signature is the same every tim
 	flags.StringVar(&o.cache, "cache", "", "keep packages in this `DIR` (default: the user's cache directory)")
 	flags.StringVar(&o.agent, "agent", "", "`FILE` that becomes /usr/bin/ashlar (default: this program)")
 	flags.StringVar(&o.init, "init", "", "`FILE` that becomes /init (default: ashlar-init beside this program)")
+	flags.BoolVar(&o.medium, "medium", false, "also make the install medium that \"ashlar media write\" writes")
+	flags.StringVar(&o.enroll, "enroll", "", "with --medium: Secure Boot keys of `DIR` for the firmware that starts it")
+	flags.StringVar(&o.enrollMode, "enroll-mode", enrollIfSafe, "`HOW` the loader enrols them: if-safe or force")
 	flags.StringVar(&o.keys, "secureboot-keys", "", "sign the boot file and the loader with the db key of this `DIR`")
 	o.passphrase.register(flags)
 	c.MarkFlagDirname("secureboot-keys")
+	c.MarkFlagDirname("enroll")
+	c.RegisterFlagCompletionFunc("enroll-mode", cobra.FixedCompletions([]string{enrollIfSafe, enrollForce}, cobra.ShellCompDirectiveNoFileComp))
 	c.ValidArgsFunction = completeFiles("toml")
 	return c
 }
@@ -130,6 +146,9 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 			return err
 		}
 	}
+	if options.Medium, err = o.mediumOptions(); err != nil {
+		return err
+	}
 	if options.Lock, options.Previous, err = o.readLock(r); err != nil {
 		return err
 	}
@@ -155,6 +174,18 @@ func runBuild(ctx context.Context, o buildOptions, g *globals) error {
 		}
 	}
 	return printBuild(g, o, report)
+}
+
+// mediumOptions says what goes on the install medium; nil: there is to be none.
+func (o *buildOptions) mediumOptions() (*publish.Medium, error) {
+	if !o.medium {
+		if o.enroll != "" {
+			return nil, &codeError{exitUsage, errors.New("--enroll is for the install medium: give --medium too, or see \"ashlar disk --enroll\"")}
+		}
+		return nil, nil
+	}
+	enroll, err := readEnroll(o.enroll, o.enrollMode)
+	return &publish.Medium{Enroll: enroll}, err
 }
 
 func (o *buildOptions) cacheDir() (string, error) {
@@ -266,6 +297,10 @@ func printBuild(g *globals, o buildOptions, report *publish.Report) error {
 	answer := buildAnswer{
 		ID: report.Document.ID, Out: o.out, Image: root.Digest, Lock: o.lock, Packages: report.Packages,
 		Objects: root.Objects, Bytes: root.Bytes, Pack: report.Layer, UKI: report.Document.UKI.Size,
+		Medium: report.Document.Medium,
+	}
+	for _, note := range report.Notes {
+		fmt.Fprintf(g.stderr, "ashlar: %s\n", note)
 	}
 	if g.json {
 		return g.printJSON(answer)
@@ -275,6 +310,9 @@ func printBuild(g *globals, o buildOptions, report *publish.Report) error {
 	g.printf("packages  %d, locked in %s\n", answer.Packages, answer.Lock)
 	g.printf("objects   %d, %s, %s packed\n", answer.Objects, formatBytes(answer.Bytes), formatBytes(answer.Pack))
 	g.printf("boot file %s\n", formatBytes(answer.UKI))
+	if m := answer.Medium; m != nil {
+		g.printf("medium    %s, %s in use\n", formatBytes(m.Size), formatBytes(m.Blocks.Size))
+	}
 	return nil
 }
 

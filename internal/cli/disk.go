@@ -119,7 +119,7 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 			o.Format = diskimage.QCOW2
 		}
 	}
-	if o.Enroll, err = opts.enrollment(); err != nil {
+	if o.Enroll, err = readEnroll(opts.enroll, opts.enrollMode); err != nil {
 		return err
 	}
 	repo, tag, err := openRepository(opts.release)
@@ -139,16 +139,16 @@ func runDisk(ctx context.Context, opts diskOptions, g *globals) error {
 	return g.printDisk(opts.output, rel, o)
 }
 
-// enrollment is what the first start gives the firmware.
-func (opts diskOptions) enrollment() (e esp.Enroll, err error) {
-	if err := checkEnrollMode("enroll-mode", opts.enrollMode); err != nil {
+// readEnroll is what --enroll and --enroll-mode say that the first start gives the firmware.
+func readEnroll(dir, mode string) (e esp.Enroll, err error) {
+	if err := checkEnrollMode("enroll-mode", mode); err != nil {
 		return e, err
 	}
-	if opts.enroll == "" {
+	if dir == "" {
 		return e, nil
 	}
-	e.How = opts.enrollMode
-	e.Keys, err = readEnrolment(opts.enroll)
+	e.How = mode
+	e.Keys, err = readEnrolment(dir)
 	return e, err
 }
 

@@ -196,6 +196,9 @@ func printInspect(w io.Writer, a inspectAnswer) error {
 	for _, version := range a.Kernels {
 		row("kernel", "%s", printable(version))
 	}
+	if m := doc.Medium; m != nil {
+		row("medium", "%s, %s in use", formatBytes(m.Size), formatBytes(m.Blocks.Size))
+	}
 	row("accounts", "%d users, %d groups", len(doc.Users), len(doc.Groups))
 	row("rule-set", "%d, applied by %s", doc.RuleSet, doc.Builder)
 	if doc.ReachableFrom != "" {

@@ -63,7 +63,7 @@ func (e *Error) Hint() string {
 var packages = map[string]string{
 	"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "mkfs.vfat": "dosfstools",
 	"mcopy": "mtools", "mmd": "mtools", "mdir": "mtools", "mtype": "mtools", "sfdisk": "fdisk", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
-	"unshare": "util-linux", "tar": "tar", "skopeo": "skopeo", "bwrap": "bubblewrap", "xorriso": "xorriso", "cryptsetup": "cryptsetup-bin",
+	"unshare": "util-linux", "tar": "tar", "skopeo": "skopeo", "bwrap": "bubblewrap", "xorriso": "xorriso", "mkfs.erofs": "erofs-utils", "cryptsetup": "cryptsetup-bin",
 	"apt-get": "apt", "apt-cache": "apt", "newuidmap": "uidmap",
 }
 

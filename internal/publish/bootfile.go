@@ -27,6 +27,22 @@ func (b *build) writeBootFile(ctx context.Context) error {
 		return errNoKernel
 	}
 	b.Progress.Stage("writing the boot file", 0, 0)
+	err := b.makeBootFile(ctx, bootFile{path: b.ukiPath(), commandLine: b.commandLine(), osRelease: b.bootOSRelease("")})
+	if err != nil {
+		return err
+	}
+	b.doc.UKI, err = describeFile(b.ukiPath())
+	return err
+}
+
+// bootFile is one to be made: the system's own, or that of its install medium.
+type bootFile struct {
+	path        string
+	commandLine string
+	osRelease   []byte
+}
+
+func (b *build) makeBootFile(ctx context.Context, f bootFile) error {
 	initrd, err := os.Create(b.initrdPath())
 	if err != nil {
 		return err
@@ -34,7 +50,7 @@ func (b *build) writeBootFile(ctx context.Context) error {
 	defer initrd.Close()
 	first := initramfs.Options{Tree: b.tree.Tree, KernelVersion: b.tree.KernelVersion, Init: b.Init, Mtime: b.tree.Lock.Epoch}
 	if b.Recipe.RefusesForeign() {
-		first.Cmdline = b.commandLine()
+		first.Cmdline = f.commandLine
 	}
 	_, err = initramfs.Build(ctx, initrd, first)
 	if err != nil {
@@ -55,7 +71,7 @@ func (b *build) writeBootFile(ctx context.Context) error {
 	}
 	defer linux.Close()
 
-	out, err := os.Create(b.ukiPath())
+	out, err := os.Create(f.path)
 	if err != nil {
 		return err
 	}
@@ -66,8 +82,8 @@ func (b *build) writeBootFile(ctx context.Context) error {
 	}
 	err = uki.Build(out, uki.Options{
 		Stub:      stub,
-		OSRelease: b.bootOSRelease(),
-		Cmdline:   b.commandLine(),
+		OSRelease: f.osRelease,
+		Cmdline:   f.commandLine,
 		Uname:     b.tree.KernelVersion,
 		Initrd:    io.NewSectionReader(initrd, 0, initrdSize),
 		Linux:     io.NewSectionReader(linux, 0, int64(kernel.Size)),
@@ -76,24 +92,23 @@ func (b *build) writeBootFile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("writing the boot file: %w", err)
 	}
-	if b.doc.UKI, err = describeFile(b.ukiPath()); err != nil {
-		return err
-	}
 	return out.Close()
 }
 
-func (b *build) commandLine() string {
-	arguments := append([]string{"ashlar.image=" + b.doc.Images[0].Digest.String()}, b.Recipe.CommandLine()...)
-	return strings.Join(arguments, " ")
+// commandLine is the kernel's, with arguments of Ashlar's own before the recipe's.
+func (b *build) commandLine(own ...string) string {
+	arguments := append([]string{"ashlar.image=" + b.doc.Images[0].Digest.String()}, own...)
+	return strings.Join(append(arguments, b.Recipe.CommandLine()...), " ")
 }
 
 // bootOSRelease is what the loader shows and sorts by. The loader sorts by
 // IMAGE_ID before it looks at versions, so all of Ashlar's boot files carry
 // the same one, and a switch to an image of another name sorts like an update.
-func (b *build) bootOSRelease() []byte {
+// What is added to its name is for people.
+func (b *build) bootOSRelease(added string) []byte {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "ID=ashlar\nIMAGE_ID=ashlar\nIMAGE_VERSION=%s\n", b.doc.Version)
-	fmt.Fprintf(&out, "NAME=%s\nPRETTY_NAME=\"%s %s\"\n", b.doc.Name, b.doc.Name, b.doc.Version)
+	fmt.Fprintf(&out, "NAME=%s\nPRETTY_NAME=\"%s %s%s\"\n", b.doc.Name, b.doc.Name, b.doc.Version, added)
 	return out.Bytes()
 }
 

@@ -33,6 +33,7 @@ type Options struct {
 	Init     string               // program that becomes /init
 	Signer   *authenticode.Signer // signs the boot file and the loader for Secure Boot; may be nil
 	Registry registry.Options     // how the registry of a base image is reached
+	Medium   *Medium              // nil: the release gets no install medium
 	Progress progress.Reporter
 }
 
@@ -41,7 +42,8 @@ type Report struct {
 	Document *release.Document
 	Lock     *recipe.Lock
 	Packages int
-	Layer    int64 // bytes of the object pack
+	Layer    int64    // bytes of the object pack
+	Notes    []string // what the person who builds may want to know
 }
 
 // build is one run: the options, and what the steps have made so far.
@@ -52,6 +54,8 @@ type build struct {
 	pack pack.Result
 
 	index, sbom, lock []byte
+	mediumMap         []byte
+	notes             []string
 }
 
 // Build makes the release that o.Recipe describes and writes it into o.Out.
@@ -62,19 +66,20 @@ func Build(ctx context.Context, o Options) (*Report, error) {
 	}
 	b := &build{Options: o}
 	for _, step := range []func(context.Context) error{
-		b.compose, b.writeImage, b.writeBootFile, b.writePack, b.writeSBOM, b.writeLayout,
+		b.compose, b.checkMedium, b.writeImage, b.writeBootFile, b.writePack, b.writeMedium, b.writeSBOM, b.writeLayout,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("cannot build %s %s: %w", o.Recipe.Name, o.Recipe.Version, err)
 		}
 	}
-	return &Report{Document: b.doc, Lock: b.tree.Lock, Packages: len(b.tree.Packages), Layer: b.pack.Size}, nil
+	return &Report{Document: b.doc, Lock: b.tree.Lock, Packages: len(b.tree.Packages), Layer: b.pack.Size, Notes: b.notes}, nil
 }
 
 // The files in the work directory, each written by the step of its name.
 func (b *build) erofsPath() string  { return filepath.Join(b.WorkDir, "image.erofs") }
 func (b *build) initrdPath() string { return filepath.Join(b.WorkDir, "initrd.cpio") }
 func (b *build) ukiPath() string    { return filepath.Join(b.WorkDir, "boot.efi") }
+func (b *build) blocksPath() string { return filepath.Join(b.WorkDir, "medium.blocks") }
 func (b *build) packPath() string   { return filepath.Join(b.WorkDir, "layer.tar.zst") }
 
 func (b *build) compose(ctx context.Context) (err error) {
@@ -170,7 +175,7 @@ func (b *build) writeLayout(ctx context.Context) error {
 	}
 	in := registry.ReleaseInput{
 		Document: b.doc, EROFS: b.erofsPath(), UKI: b.ukiPath(), Pack: b.packPath(), DiffID: b.pack.DiffID,
-		PackIndex: b.index, SBOM: b.sbom, Lock: b.lock, Progress: b.Progress,
+		PackIndex: b.index, SBOM: b.sbom, Lock: b.lock, MediumMap: b.mediumMap, MediumBlocks: b.blocksPath(), Progress: b.Progress,
 	}
 	if b.Channel != "" {
 		in.Tags = []string{b.Channel}

@@ -9,6 +9,7 @@
 //	initramfs  ashlar-init and the modules that root needs
 //	uki        the boot file, whose command line names the image
 //	pack       the layer that is also the object pack
+//	medium     where it is asked for, the medium that installs the release
 //	registry   image, release document and SBOM, tagged by version
 //
 // Nothing here asks the clock: the one time that enters a release is the

@@ -10,17 +10,18 @@ const (
 	maxIndex    = 64 << 20 // the pack index
 	maxSBOM     = 256 << 20
 	maxLock     = 64 << 20
-	maxEROFS    = 2 << 30 // plain bytes of one image; a million inodes are 300 MB
-	maxUKI      = 1 << 30 // plain bytes; it has to fit an ESP
-	maxTags     = 10_000  // tags of one repository
-	maxTagPages = 256     // answers that list them; empty pages are allowed
-	maxSoleTags = 16      // tags that are looked at to find out whether they name one release
-	maxEntries  = 64      // manifests in one index
-	maxLayers   = 256     // layers in one manifest; base images may have many
-	maxConfig   = 4 << 20 // the config of an image
-	maxBlob     = 1 << 40 // any other blob
-	maxDepth    = 3       // index → index → manifest
-	maxError    = 4 << 10 // what is read of an error's body
+	maxMap      = 16 << 20 // the map of a medium
+	maxEROFS    = 2 << 30  // plain bytes of one image; a million inodes are 300 MB
+	maxUKI      = 1 << 30  // plain bytes; it has to fit an ESP
+	maxTags     = 10_000   // tags of one repository
+	maxTagPages = 256      // answers that list them; empty pages are allowed
+	maxSoleTags = 16       // tags that are looked at to find out whether they name one release
+	maxEntries  = 64       // manifests in one index
+	maxLayers   = 256      // layers in one manifest; base images may have many
+	maxConfig   = 4 << 20  // the config of an image
+	maxBlob     = 1 << 40  // any other blob
+	maxDepth    = 3        // index → index → manifest
+	maxError    = 4 << 10  // what is read of an error's body
 
 	// The artifact with the signed metadata: what one descriptor of it may
 	// state, and what of a file is put into the manifest itself. Who reads a file

@@ -17,6 +17,9 @@ const (
 	TypePackIndex = "application/vnd.ashlar.pack-index.v1"
 	TypeSBOM      = "application/spdx+json"
 	TypeLock      = "application/vnd.ashlar.lock.v1"
+
+	TypeMediumMap    = "application/vnd.ashlar.medium-map.v1+json" // where a medium was made
+	TypeMediumBlocks = "application/vnd.ashlar.medium-blocks.v1"
 )
 
 // Media types of the artifact with the signed metadata, and of its files.

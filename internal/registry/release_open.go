@@ -60,6 +60,27 @@ func (rel *Release) OpenLock(ctx context.Context) (io.ReadCloser, error) {
 	return rel.repo.Fetch(ctx, rel.Lock)
 }
 
+// OpenMediumMap streams the map of the install medium.
+func (rel *Release) OpenMediumMap(ctx context.Context) (io.ReadCloser, error) {
+	return rel.openMedium(ctx, rel.MediumMap)
+}
+
+// OpenMediumBlocks streams the blocks of the install medium, all that it has in use.
+// For some of them there is FetchRanges.
+func (rel *Release) OpenMediumBlocks(ctx context.Context) (io.ReadCloser, error) {
+	return rel.openMedium(ctx, rel.MediumBlocks)
+}
+
+// ErrNoMedium says that a release was built without an install medium.
+var ErrNoMedium = errors.New("the release has no install medium: it was not built with --medium")
+
+func (rel *Release) openMedium(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if rel.Document.Medium == nil {
+		return nil, fmt.Errorf("%s: %w", rel.Document.ID, ErrNoMedium)
+	}
+	return rel.repo.Fetch(ctx, desc)
+}
+
 func (rel *Release) openCompressed(ctx context.Context, desc ocispec.Descriptor, size int64, sum io.Writer, check func() error) (io.ReadCloser, error) {
 	rc, err := rel.repo.Fetch(ctx, desc)
 	if err != nil {

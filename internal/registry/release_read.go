@@ -27,6 +27,10 @@ type Release struct {
 	Pack                  ocispec.Descriptor // the layer; for FetchRanges
 	PackIndex, SBOM, Lock ocispec.Descriptor
 
+	// The install medium; none where the document has none. A chunk of the image
+	// is a range of the blocks, see package medium.
+	MediumMap, MediumBlocks ocispec.Descriptor
+
 	repo *Repository
 }
 
@@ -154,13 +158,16 @@ func (rel *Release) takeLayers(artifact ocispec.Manifest) (document ocispec.Desc
 		into      *ocispec.Descriptor
 		mediaType string
 		limit     int64
+		optional  bool
 	}{
-		{&document, TypeRelease, maxDocument},
-		{&rel.EROFS, TypeEROFS, compressedLimit(maxEROFS)},
-		{&rel.UKI, TypeUKI, compressedLimit(maxUKI)},
-		{&rel.PackIndex, TypePackIndex, maxIndex},
-		{&rel.SBOM, TypeSBOM, maxSBOM},
-		{&rel.Lock, TypeLock, maxLock},
+		{&document, TypeRelease, maxDocument, false},
+		{&rel.EROFS, TypeEROFS, compressedLimit(maxEROFS), false},
+		{&rel.UKI, TypeUKI, compressedLimit(maxUKI), false},
+		{&rel.PackIndex, TypePackIndex, maxIndex, false},
+		{&rel.SBOM, TypeSBOM, maxSBOM, false},
+		{&rel.Lock, TypeLock, maxLock, false},
+		{&rel.MediumMap, TypeMediumMap, maxMap, true},
+		{&rel.MediumBlocks, TypeMediumBlocks, maxBlob, true},
 	} {
 		for _, layer := range artifact.Layers {
 			role := layer.Annotations[annotationRole]
@@ -175,7 +182,7 @@ func (rel *Release) takeLayers(artifact ocispec.Manifest) (document ocispec.Desc
 			}
 			*want.into = layer
 		}
-		if want.into.Digest == "" {
+		if want.into.Digest == "" && !want.optional {
 			return document, fmt.Errorf("the artifact has no layer %q", want.mediaType)
 		}
 	}
@@ -186,12 +193,19 @@ func (rel *Release) takeLayers(artifact ocispec.Manifest) (document ocispec.Desc
 // done without fetching. The pack is named by the document alone.
 func (rel *Release) agree() error {
 	doc := rel.Document
+	medium := release.Medium{} // none, as the descriptors must be then
+	if doc.Medium != nil {
+		medium = *doc.Medium
+	}
 	for _, c := range []struct {
 		field string
 		got   ocispec.Descriptor
 		want  release.File
-	}{{"pack_index", rel.PackIndex, doc.PackIndex}, {"sbom", rel.SBOM, doc.SBOM}, {"lock", rel.Lock, doc.Lock}} {
-		if c.got.Digest.Encoded() != c.want.SHA256 || c.got.Size != c.want.Size {
+	}{
+		{"pack_index", rel.PackIndex, doc.PackIndex}, {"sbom", rel.SBOM, doc.SBOM}, {"lock", rel.Lock, doc.Lock},
+		{"medium.map", rel.MediumMap, medium.Map}, {"medium.blocks", rel.MediumBlocks, medium.Blocks},
+	} {
+		if hexOf(c.got.Digest) != c.want.SHA256 || c.got.Size != c.want.Size {
 			return fmt.Errorf("field %q of the document names %s (%d bytes), and the artifact has %s (%d bytes)",
 				c.field, c.want.SHA256, c.want.Size, c.got.Digest, c.got.Size)
 		}
@@ -216,6 +230,14 @@ func (rel *Release) agree() error {
 		}
 	}
 	return nil
+}
+
+// hexOf is the digest without its algorithm; "" where there is none.
+func hexOf(d digest.Digest) string {
+	if d == "" {
+		return ""
+	}
+	return d.Encoded()
 }
 
 // compressedLimit is the most bytes that n can take as a zstd stream: raw

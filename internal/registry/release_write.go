@@ -34,6 +34,9 @@ type ReleaseInput struct {
 
 	PackIndex, SBOM, Lock []byte
 
+	MediumMap    []byte // where Document has a medium
+	MediumBlocks string // path of the blob of its blocks; moved into the layout
+
 	Cmd    []string          // what `podman run` starts; default /bin/bash
 	Labels map[string]string // of the OCI image
 	Tags   []string          // besides the version's own, such as a channel
@@ -127,6 +130,7 @@ func (in ReleaseInput) check() error {
 		{"pack index", in.PackIndex, in.Document.PackIndex, maxIndex},
 		{"SBOM", in.SBOM, in.Document.SBOM, maxSBOM},
 		{"lock", in.Lock, in.Document.Lock, maxLock},
+		{"medium's map", in.MediumMap, in.mediumMap(), maxMap},
 	} {
 		sum := sha256.Sum256(c.bytes)
 		switch {
@@ -142,9 +146,29 @@ func (in ReleaseInput) check() error {
 	if in.Document.UKI.Size > maxUKI {
 		return fmt.Errorf("the boot file has %d bytes, the limit is %d", in.Document.UKI.Size, int64(maxUKI))
 	}
-	info, err := os.Stat(in.Pack)
-	if err == nil && info.Size() != in.Document.Pack.Size {
-		err = fmt.Errorf("the pack %q has %d bytes, and the document says %d", in.Pack, info.Size(), in.Document.Pack.Size)
+	if err := checkFileSize("pack", in.Pack, in.Document.Pack.Size); err != nil {
+		return err
+	}
+	if m := in.Document.Medium; m != nil {
+		return checkFileSize("medium's blocks", in.MediumBlocks, m.Blocks.Size)
+	}
+	return nil
+}
+
+// mediumMap is the map that the document names. Where it names none there must be
+// none: that of no bytes.
+func (in ReleaseInput) mediumMap() release.File {
+	if m := in.Document.Medium; m != nil {
+		return m.Map
+	}
+	sum := sha256.Sum256(nil)
+	return release.File{SHA256: hex.EncodeToString(sum[:])}
+}
+
+func checkFileSize(what, path string, want int64) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() != want {
+		err = fmt.Errorf("the %s %q has %d bytes, and the document says %d", what, path, info.Size(), want)
 	}
 	return err
 }
@@ -209,6 +233,12 @@ func (l *Layout) putArtifact(in ReleaseInput, image ocispec.Descriptor, document
 	put(TypePackIndex, "pack.index", in.PackIndex)
 	put(TypeSBOM, "sbom.spdx.json", in.SBOM)
 	put(TypeLock, "recipe.lock", in.Lock)
+	if m := in.Document.Medium; m != nil && err == nil {
+		put(TypeMediumMap, "medium.map.json", in.MediumMap)
+		var blocks ocispec.Descriptor
+		blocks, err = l.PutBlobFile(TypeMediumBlocks, in.MediumBlocks, digest.NewDigestFromEncoded(digest.SHA256, m.Blocks.SHA256))
+		add(blocks, "medium.blocks")
+	}
 	if err != nil {
 		return none, err
 	}

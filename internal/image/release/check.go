@@ -70,15 +70,16 @@ func (d *Document) check() error {
 	if err := d.checkImages(); err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		file File
-	}{{"uki", d.UKI}, {"pack", d.Pack}, {"pack_index", d.PackIndex}, {"sbom", d.SBOM}, {"lock", d.Lock}} {
-		if _, err := verity.Parse(f.file.SHA256); err != nil { // the same spelling: 64 hexadecimal digits
-			return field(f.name+".sha256", err)
+	for _, f := range []namedFile{
+		{"uki", d.UKI}, {"pack", d.Pack}, {"pack_index", d.PackIndex}, {"sbom", d.SBOM}, {"lock", d.Lock},
+	} {
+		if err := f.check(); err != nil {
+			return err
 		}
-		if err := checkRange(f.file.Size, 1, maxFileSize); err != nil {
-			return field(f.name+".size", err)
+	}
+	if d.Medium != nil {
+		if err := d.Medium.check(); err != nil {
+			return err
 		}
 	}
 	if err := checkRange(int64(d.RuleSet), 1, 1<<16); err != nil {
@@ -99,6 +100,43 @@ func (d *Document) check() error {
 		return field("groups", err)
 	}
 	return field("builder", checkText(d.Builder))
+}
+
+// namedFile is a file and the name of its field.
+type namedFile struct {
+	name string
+	file File
+}
+
+func (f namedFile) check() error {
+	if _, err := verity.Parse(f.file.SHA256); err != nil { // the same spelling: 64 hexadecimal digits
+		return fmt.Errorf("field %q: %w", f.name+".sha256", err)
+	}
+	if err := checkRange(f.file.Size, 1, maxFileSize); err != nil {
+		return fmt.Errorf("field %q: %w", f.name+".size", err)
+	}
+	return nil
+}
+
+// mediumBlock is what everything on a medium is aligned to, in bytes.
+const mediumBlock = 4096
+
+func (m *Medium) check() error {
+	for _, f := range []namedFile{{"medium.map", m.Map}, {"medium.blocks", m.Blocks}} {
+		if err := f.check(); err != nil {
+			return err
+		}
+	}
+	if err := checkRange(m.Size, mediumBlock, maxFileSize); err != nil {
+		return fmt.Errorf("field %q: %w", "medium.size", err)
+	}
+	if m.Size%mediumBlock != 0 || m.Blocks.Size%mediumBlock != 0 || m.Blocks.Size > m.Size {
+		return fmt.Errorf("field %q: blocks of %d bytes cannot be an image of %d", "medium.size", m.Blocks.Size, m.Size)
+	}
+	if _, err := verity.Parse(m.RootHash); err != nil {
+		return fmt.Errorf("field %q: %w", "medium.root_hash", err)
+	}
+	return nil
 }
 
 func (d *Document) checkImages() error {

@@ -28,6 +28,7 @@ type Document struct {
 	PackIndex     File              `json:"pack_index"` // see docs/pack.md
 	SBOM          File              `json:"sbom"`
 	Lock          File              `json:"lock"`
+	Medium        *Medium           `json:"medium,omitempty"` // nil: none was made
 	RuleSet       int               `json:"rule_set"`
 	ReachableFrom string            `json:"reachable_from,omitempty"` // oldest version that can update to this one
 	Users         map[string]uint32 `json:"users"`
@@ -42,6 +43,14 @@ type Image struct {
 	Size    int64         `json:"size"`    // bytes of the EROFS file
 	Objects int           `json:"objects"` // number of distinct objects
 	Bytes   int64         `json:"bytes"`   // their content, bytes
+}
+
+// Medium is the install medium of the release, docs/medium.md.
+type Medium struct {
+	Size     int64  `json:"size"`      // bytes of the whole image, holes included
+	Map      File   `json:"map"`       // which blocks are in use, and their digests
+	Blocks   File   `json:"blocks"`    // those blocks, one after the other
+	RootHash string `json:"root_hash"` // of the payload's dm-verity tree, 64 hexadecimal digits
 }
 
 // File is something the release binds by sha256 of its plain bytes.
