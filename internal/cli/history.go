@@ -26,7 +26,7 @@ func newHistoryCommand(g *globals) *cobra.Command {
 		Use:     "history",
 		GroupID: "machine",
 		Short:   "Show the life of every deployment that was on this machine",
-		Long: `Show what happened to deployments, oldest first: staged, booted, blessed (a boot
+		Long: `Show what happened to deployments, oldest first: installed, staged, booted, blessed (a boot
 was found good), failed, counted-again, kept, rolled-back, pinned, unpinned and
 removed; by whom and why.`,
 		Example: "  ashlar history\n  ashlar history --json | jq -r '.events[] | select(.event == \"failed\") | .why'",

@@ -19,6 +19,7 @@ type Kind string
 
 // The kinds, in the order of a life.
 const (
+	Installed    Kind = "installed" // from a medium, and read back
 	Staged       Kind = "staged"
 	Booted       Kind = "booted"        // the loader chose it, and its system was started
 	Blessed      Kind = "blessed"       // a boot was found good; told when that changed something

@@ -1,0 +1,151 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
+	"github.com/ashlar-os/ashlar/internal/program"
+)
+
+// features of the root file system, all of them named, so that the image's
+// mke2fs.conf has no say: the same as on a disk image (docs/disk.md).
+const features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg," +
+	"sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,verity"
+
+// fileSystem is how a partition is formatted and mounted. Tests have the ESP as another
+// one where the kernel that they run on has no FAT.
+type fileSystem struct {
+	kind   string
+	format func(ctx context.Context, dev string) error
+}
+
+var fat = fileSystem{"vfat", formatESP}
+
+func formatESP(ctx context.Context, dev string) error {
+	_, err := program.Run(ctx, program.Command{Args: []string{"mkfs.vfat", "-F", "32", "-s", "8", "-n", "ASHLAR-ESP", dev}})
+	if err != nil {
+		return fmt.Errorf("making the file system of the ESP: %w", err)
+	}
+	return nil
+}
+
+// formatRoot makes the root file system. What the disk does not have to be told,
+// such as empty inode tables, is left to the first boot.
+func formatRoot(ctx context.Context, dev string) error {
+	_, err := program.Run(ctx, program.Command{Args: []string{
+		"mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
+		"-O", features, "-L", gpt.NameRoot, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dev,
+	}})
+	if err != nil {
+		return fmt.Errorf("making the root file system: %w", err)
+	}
+	return nil
+}
+
+// mapperName is what the open encrypted partition is called while installing.
+const mapperName = "ashlar-install"
+
+// encrypt makes an encrypted partition (LUKS2, keys by argon2id), and returns a
+// recovery key, which opens it too. Secrets go through descriptors: a command line
+// can be read by everybody.
+func (in *Installer) encrypt(ctx context.Context, dev, passphrase string) (recovery string, err error) {
+	_, err = program.Run(ctx, program.Command{
+		Args:  []string{"cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id", "--label", gpt.NameRoot + "-luks", "--key-file", "-", dev},
+		Stdin: strings.NewReader(passphrase),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encrypting the root partition: %w", err)
+	}
+	if recovery, err = recoveryKey(in.random()); err != nil {
+		return "", err
+	}
+	// Two secrets and one standard input: the new key is in memory that has no name
+	// but this process's.
+	fd, err := unix.MemfdCreate("recovery", unix.MFD_CLOEXEC)
+	if err != nil {
+		return "", err
+	}
+	key := os.NewFile(uintptr(fd), "recovery key")
+	defer key.Close()
+	if _, err := key.WriteString(recovery); err != nil {
+		return "", err
+	}
+	_, err = program.Run(ctx, program.Command{
+		Args:  []string{"cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "argon2id", "--key-file", "-", dev, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)},
+		Stdin: strings.NewReader(passphrase),
+	})
+	if err != nil {
+		return "", fmt.Errorf("adding the recovery key: %w", err)
+	}
+	return recovery, nil
+}
+
+// unlock opens an encrypted partition and returns the device of what is in it.
+func unlock(ctx context.Context, dev, passphrase string) (string, error) {
+	_, err := program.Run(ctx, program.Command{
+		Args:  []string{"cryptsetup", "open", "--type", "luks2", "--key-file", "-", dev, mapperName},
+		Stdin: strings.NewReader(passphrase),
+	})
+	if err != nil {
+		return "", fmt.Errorf("unlocking the root partition: %w", err)
+	}
+	return filepath.Join("/dev/mapper", mapperName), nil
+}
+
+func lock() error {
+	_, err := program.Run(context.Background(), program.Command{Args: []string{"cryptsetup", "close", mapperName}})
+	return err
+}
+
+// isEncrypted reports whether a partition begins with a LUKS header.
+func isEncrypted(dev string) (bool, error) {
+	f, err := os.Open(dev)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, 6)
+	if _, err := io.ReadFull(f, magic); err != nil {
+		return false, err
+	}
+	return bytes.Equal(magic, []byte("LUKS\xba\xbe")), nil
+}
+
+// recoveryAlphabet has the letters that are at the same place on every usual
+// keyboard, as systemd's recovery keys and YubiKeys have them ("modhex").
+const recoveryAlphabet = "cbdefghijklnrtuv"
+
+// recoveryKey is 256 bits, in eight groups of eight letters.
+func recoveryKey(random io.Reader) (string, error) {
+	var b [32]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", err
+	}
+	var key strings.Builder
+	for i, c := range b {
+		if i > 0 && i%4 == 0 {
+			key.WriteByte('-')
+		}
+		key.WriteByte(recoveryAlphabet[c>>4])
+		key.WriteByte(recoveryAlphabet[c&15])
+	}
+	return key.String(), nil
+}
+
+// random is where secrets come from.
+func (in *Installer) random() io.Reader {
+	if in.Random != nil {
+		return in.Random
+	}
+	return rand.Reader
+}
