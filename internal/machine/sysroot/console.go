@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,15 +55,17 @@ func consoleNames(path string) []string {
 // for a login. The kernel's console is whichever of the terminals is in front.
 const screen = "tty1"
 
-// consoleTerminals lists the terminals of a running system that are consoles.
+// consoleTerminals lists the terminals of a running system at which somebody may
+// sit: its consoles, and the screen, which may be there although the kernel says
+// nothing on it.
 func consoleTerminals(consoles string) []string {
-	names := consoleNames(consoles)
-	for i, name := range names {
-		if name == "tty0" || name == "console" {
-			names[i] = screen
+	terminals := []string{screen}
+	for _, name := range consoleNames(consoles) {
+		if name != "tty0" && name != "console" && !slices.Contains(terminals, name) {
+			terminals = append(terminals, name)
 		}
 	}
-	return names
+	return terminals
 }
 
 // openConsoles opens those consoles that are terminals, as a console over the

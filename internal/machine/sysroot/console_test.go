@@ -22,6 +22,10 @@ func TestConsoleNames(t *testing.T) {
 	if got, want := consoleTerminals(path), []string{"tty1", "ttyS0"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("terminals %q, want %q", got, want)
 	}
+	write(t, path, "ttyS0                -W- (E   p a)    4:64\n")
+	if got, want := consoleTerminals(path), []string{"tty1", "ttyS0"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("terminals with a serial console alone: %q, want %q", got, want)
+	}
 }
 
 // terminal is a console with somebody at its other end.
