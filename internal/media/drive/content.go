@@ -100,10 +100,13 @@ func describe(r io.ReaderAt, size int64) (string, map[int64]string) {
 	case string(head[510:512]) == "\x55\xaa":
 		return "a partition table of the old kind (MBR)", nil
 	case len(bytes.Trim(head, "\x00")) == 0 || len(bytes.Trim(head, "\xff")) == 0:
-		return "nothing that is known", nil
+		return Nothing, nil
 	}
 	return "data of an unknown kind", nil
 }
+
+// Nothing is the content of a drive on which nothing is that is known.
+const Nothing = "nothing that is known"
 
 // labelPapers is the name of the partition that only media have.
 const labelPapers = "ashlar-papers"

@@ -27,6 +27,7 @@ type Wish struct {
 	Size    int64    // bytes that will be written to; 0: as many as there are
 	Image   string   // the path of what is written, where that is a file or a drive
 	Serials []string // serial numbers by which drives were named
+	Fixed   bool     // a disk of the computer is meant, and not a stick
 }
 
 // Judge says whether a drive may be overwritten: nil, or a [Refusal].
@@ -75,7 +76,7 @@ func judge(d Drive, w Wish, uses []use) *Refusal {
 		return refuse(fmt.Sprintf("%s cannot be written: it is write-protected", d.Path), "cards and some sticks have a switch for that")
 	case d.Size < w.Size:
 		return refuse(fmt.Sprintf("%s is too small: it has %d bytes, and %d are needed", d.Path, d.Size, w.Size), "take a larger drive")
-	case named:
+	case named, w.Fixed:
 		return nil
 	case !d.Removable:
 		return refuse(fmt.Sprintf("%s is not removable: it may be a disk of this computer", d.Path), cureOfSerial(d))
