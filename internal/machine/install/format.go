@@ -60,7 +60,7 @@ const mapperName = "ashlar-install"
 // can be read by everybody.
 func (in *Installer) encrypt(ctx context.Context, dev, passphrase string) (recovery string, err error) {
 	_, err = program.Run(ctx, program.Command{
-		Args:  []string{"cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id", "--label", gpt.NameRoot + "-luks", "--key-file", "-", dev},
+		Args:  append([]string{"cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id", "--label", gpt.NameRoot + "-luks", "--key-file", "-", dev}, in.pbkdf...),
 		Stdin: strings.NewReader(passphrase),
 	})
 	if err != nil {
@@ -81,7 +81,8 @@ func (in *Installer) encrypt(ctx context.Context, dev, passphrase string) (recov
 		return "", err
 	}
 	_, err = program.Run(ctx, program.Command{
-		Args:  []string{"cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "argon2id", "--key-file", "-", dev, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)},
+		Args: append([]string{"cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "argon2id", "--key-file", "-", dev,
+			fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)}, in.pbkdf...),
 		Stdin: strings.NewReader(passphrase),
 	})
 	if err != nil {

@@ -31,7 +31,8 @@ type Installer struct {
 	Random io.Reader        // nil: crypto/rand
 	Log    func(string)     // told of each step; may be nil
 
-	esp fileSystem // the zero value: FAT
+	esp   fileSystem // the zero value: FAT
+	pbkdf []string   // how slow guesses at a passphrase are; nil: as cryptsetup finds right here
 }
 
 // The modes of a plan.

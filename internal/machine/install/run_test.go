@@ -105,7 +105,7 @@ func TestEncrypt(t *testing.T) {
 	if err := os.Truncate(path, 64<<20); err != nil {
 		t.Fatal(err)
 	}
-	ctx, in := context.Background(), new(Installer)
+	ctx, in := context.Background(), &Installer{pbkdf: []string{"--pbkdf-force-iterations", "4", "--pbkdf-memory", "32"}}
 	recovery, err := in.encrypt(ctx, path, "correct horse")
 	if err != nil {
 		t.Fatal(err)
