@@ -2,11 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/image/composefs"
 	"github.com/ashlar-os/ashlar/internal/image/verity"
@@ -31,7 +33,8 @@ func (m *matrix) sample(d disk) {
 }
 
 // runAgain runs the verb on the states that were kept, once fsck has been over the
-// ESP as it is before it is mounted.
+// ESP as it is before it is mounted. Where somebody only clears up, what may boot
+// next goes on being so, and nothing is left over either.
 func (m *matrix) runAgain() {
 	for key, d := range m.samples {
 		m.again++
@@ -39,6 +42,11 @@ func (m *matrix) runAgain() {
 		d.RemoveAll("efi")
 		d.Store(m.t, c.Root)
 		m.mount(d.image, c.Root)
+		cleared := c.Copy()
+		m.tidy("only cleared up, "+key, cleared)
+		if next := cleared.WouldBoot(); !m.allowed[next] || cleared.Whole(next) != nil || cleared.Whole(m.running) != nil {
+			m.t.Errorf("%s: after a clean-up %s boots next: %v, %v", key, next.Short(), cleared.Whole(next), cleared.Whole(m.running))
+		}
 		out, errs, code := m.f.runOn(c, m.s.args...)
 		if code != exitOK {
 			m.t.Errorf("%s: running it again ends with %d\n%s%s", key, code, out, errs)
@@ -67,7 +75,7 @@ func (m *matrix) tidy(key string, c *updatetest.Computer) {
 	if out, errs, code := m.f.runOn(c, "gc"); code != exitOK {
 		m.t.Errorf("%s: gc ends with %d\n%s%s", key, code, out, errs)
 	}
-	left := c.Leftovers()
+	left := append(c.Leftovers(), strangers(m.t, filepath.Join(c.Root, "sysroot/ashlar"))...)
 	root, err := os.ReadDir(filepath.Join(c.Root, "efi"))
 	must(m.t, err)
 	for _, e := range root {
@@ -102,6 +110,33 @@ func (m *matrix) tidy(key string, c *updatetest.Computer) {
 	if len(left) > 0 {
 		m.t.Errorf("%s: left over are %q", key, left)
 	}
+}
+
+// inStore are the names that a store has when nobody is at work (docs/store.md).
+var inStore = regexp.MustCompile(`^(objects(/[0-9a-f]{2}(/[0-9a-f]{62})?)?|images(/[0-9a-f]{64})?|` +
+	`deployments(/[0-9a-f]{64}(/(deployment\.json|release\.json|etc\.json|aside\.json|failure|(etc|work)(/.*)?))?)?|` +
+	`var(/.*)?|trust(/[a-z0-9-]+(/(lock|current|generation-[0-9]+(/.*)?))?)?|tmp|lock|history(\.1)?|boots\.json)$`)
+
+// strangers lists what else there is, and all generations of a publisher's metadata
+// where there is more than one.
+func strangers(t *testing.T, store string) (list []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(store, func(path string, _ fs.DirEntry, err error) error {
+		if relative, _ := filepath.Rel(store, path); err == nil && path != store && !inStore.MatchString(relative) {
+			list = append(list, relative)
+		}
+		return err
+	}))
+	kept, err := filepath.Glob(filepath.Join(store, "trust", "*"))
+	must(t, err)
+	for _, dir := range kept {
+		generations, err := filepath.Glob(filepath.Join(dir, "generation-*"))
+		must(t, err)
+		if len(generations) > 1 {
+			list = append(list, generations...)
+		}
+	}
+	return list
 }
 
 // lostIn reports whether a state had no boot file of an image: what was good keeps

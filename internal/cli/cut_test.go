@@ -14,7 +14,8 @@ import (
 // TestKilledAnywhere runs each verb that changes a machine as a process of its
 // own and takes the disk before every single change it makes. From each of them
 // the machine must boot what it would have booted before, or what was asked for,
-// whole; nothing of /etc may be lost; and running the verb again must complete.
+// whole; nothing of /etc may be lost; a clean-up leaves nothing that the verb was
+// at; and running the verb again must complete.
 func TestKilledAnywhere(t *testing.T) {
 	for name, prepare := range scenes {
 		t.Run(name, func(t *testing.T) {
@@ -49,6 +50,14 @@ func TestKilledAnywhere(t *testing.T) {
 				if _, err := os.Stat(filepath.Join(c.Etc(running), "local")); err != nil {
 					t.Errorf("cut %d: %v", i, err)
 				}
+				cleared := c.Copy()
+				if out, errs, code := f.runOn(cleared, "gc"); code != exitOK {
+					t.Errorf("cut %d: gc ends with %d\n%s%s", i, code, out, errs)
+				}
+				left := append(cleared.Leftovers(), strangers(t, filepath.Join(cleared.Root, "sysroot/ashlar"))...)
+				if d := cleared.WouldBoot(); len(left) > 0 || !allowed[d] || cleared.Whole(d) != nil {
+					t.Errorf("cut %d: after a clean-up %s boots next, and there are %q", i, d.Short(), left)
+				}
 				if out, errs, code := f.runOn(c, s.args...); code != exitOK {
 					t.Errorf("cut %d: running it again ends with %d\n%s%s", i, code, out, errs)
 				}
@@ -58,7 +67,7 @@ func TestKilledAnywhere(t *testing.T) {
 				if err := c.Whole(s.after.Image()); err != nil {
 					t.Errorf("cut %d: after running it again: %v", i, err)
 				}
-				if left := c.Leftovers(); len(left) > 0 {
+				if left := append(c.Leftovers(), strangers(t, filepath.Join(c.Root, "sysroot/ashlar"))...); len(left) > 0 {
 					t.Errorf("cut %d: it leaves %q", i, left)
 				}
 				if t.Failed() {

@@ -25,7 +25,8 @@ then the images and objects that none of the others use. While the running one
 still has to prove itself, every boot file stays. Of a release that failed, the
 memory stays, so that it is not staged again.
 
-It runs by itself after every good boot and every update, and may be run and
+What a run that was cut left goes as well. Files that are not Ashlar's are named, and
+stay. It runs by itself after every good boot and every update, and may be run and
 interrupted at any time.`,
 		Example: "  ashlar gc --dry-run",
 		Args:    cobra.NoArgs,
@@ -70,6 +71,9 @@ func printGC(g *globals, plan *update.GCPlan, dryRun bool) {
 	}
 	for _, d := range plan.Deployments {
 		g.printf("%s deployment %s\n", done, d.Short())
+	}
+	for _, name := range plan.Unknown {
+		g.printf("left alone: %s in the store is not Ashlar's\n", name)
 	}
 	g.printf("%s %d images and %d objects, %s; %d objects stay\n",
 		done, len(plan.Sweep.Images), len(plan.Sweep.Objects), formatBytes(plan.Sweep.Bytes), plan.Sweep.Kept)

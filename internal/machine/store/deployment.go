@@ -161,7 +161,6 @@ type Survey struct {
 	Deployments []Deployment    // newest version first
 	Broken      []Broken        // named like a deployment, but not readable as one
 	Images      []verity.Digest // files named like images, unchecked, sorted
-	Unknown     []string        // other names, left alone; relative to the store
 }
 
 // Broken is a deployment directory without a valid deployment.json.
@@ -170,7 +169,7 @@ type Broken struct {
 	Err   error
 }
 
-// Survey lists what is there. Only a directory that cannot be listed is an error.
+// Survey lists what is there, and passes over other names, see Unknown. Only a directory that cannot be listed is an error.
 func (s *Store) Survey() (Survey, error) {
 	var v Survey
 	entries, err := os.ReadDir(s.path(deploymentsDir))
@@ -180,7 +179,6 @@ func (s *Store) Survey() (Survey, error) {
 	for _, e := range entries {
 		d, err := verity.Parse(e.Name())
 		if err != nil || !e.IsDir() {
-			v.Unknown = append(v.Unknown, filepath.Join(deploymentsDir, e.Name()))
 			continue
 		}
 		if dep, err := s.Deployment(d); err != nil {
@@ -199,8 +197,6 @@ func (s *Store) Survey() (Survey, error) {
 	for _, e := range entries {
 		if d, err := verity.Parse(e.Name()); err == nil && e.Type().IsRegular() {
 			v.Images = append(v.Images, d)
-		} else {
-			v.Unknown = append(v.Unknown, filepath.Join(imagesDir, e.Name()))
 		}
 	}
 	return v, nil

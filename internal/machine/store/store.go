@@ -27,12 +27,14 @@ const (
 // layout lists the directories of a store with their modes. Objects are
 // readable by name only through an image: the object directory itself would
 // let anyone read what an image gives to root alone.
-var layout = []struct {
-	name string
-	mode fs.FileMode
-}{
+var layout = []layoutDir{
 	{objectsDir, 0o700}, {imagesDir, 0o700}, {deploymentsDir, 0o755},
 	{varDir, 0o755}, {trustDir, 0o755}, {tmpDir, 0o700},
+}
+
+type layoutDir struct {
+	name string
+	mode fs.FileMode
 }
 
 // Store is the /ashlar directory of a machine, or of a tree that plays one.
@@ -114,6 +116,9 @@ func (s *Store) DeploymentPath(d verity.Digest) string {
 // EtcUpper is the overlay upper directory of a deployment's /etc; it exists
 // from the deployment's first boot on.
 func (s *Store) EtcUpper(d verity.Digest) string { return filepath.Join(s.DeploymentPath(d), "etc") }
+
+// EtcNew is where the first boot merges what becomes EtcUpper.
+func (s *Store) EtcNew(d verity.Digest) string { return filepath.Join(s.DeploymentPath(d), etcNew) }
 
 // EtcWork is the overlay work directory that goes with EtcUpper.
 func (s *Store) EtcWork(d verity.Digest) string { return filepath.Join(s.DeploymentPath(d), "work") }

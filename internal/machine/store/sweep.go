@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -95,6 +94,27 @@ func (s *Store) Sweep(ctx context.Context, p *SweepPlan) error {
 			return fmt.Errorf("sweeping: %w", err)
 		}
 	}
+	if err := s.removeEmptyShards(); err != nil {
+		return fmt.Errorf("sweeping: %w", err)
+	}
+	return nil
+}
+
+// removeEmptyShards removes the directories that no object is in any more.
+func (s *Store) removeEmptyShards() error {
+	shards, err := os.ReadDir(s.path(objectsDir))
+	if err != nil {
+		return err
+	}
+	for _, shard := range shards {
+		if !isShard(shard) {
+			continue
+		}
+		err := unix.Rmdir(s.path(objectsDir, shard.Name()))
+		if err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+			return &os.PathError{Op: "rmdir", Path: s.path(objectsDir, shard.Name()), Err: err}
+		}
+	}
 	return nil
 }
 
@@ -126,7 +146,7 @@ func (s *Store) walkObjects(ctx context.Context, fn func(verity.Digest)) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if b, err := hex.DecodeString(shard.Name()); err != nil || len(b) != 1 || !shard.IsDir() {
+		if !isShard(shard) {
 			continue
 		}
 		entries, err := os.ReadDir(s.path(objectsDir, shard.Name()))

@@ -87,7 +87,7 @@ func (b *boot) mergeEtc() error {
 func (b *boot) mergeFrom(base verity.Digest, merge func(etc.MergeOptions) (*etc.Report, error)) (*etc.Report, error) {
 	d := b.params.image
 	upper := b.store.EtcUpper(d)
-	merged := upper + ".new"
+	merged := b.store.EtcNew(d)
 	for _, dir := range []string{merged, upper, b.store.EtcWork(d)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, err

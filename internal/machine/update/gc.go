@@ -20,6 +20,7 @@ type GCPlan struct {
 	Deployments []verity.Digest  `json:"deployments"` // with their /etc
 	Sweep       *store.SweepPlan `json:"sweep"`
 	Kept        []verity.Digest  `json:"kept"`
+	Unknown     []string         `json:"unknown"` // names in the store that are not Ashlar's, and stay
 
 	aside []Deployment // those of Remembered, as they were
 	gone  []Deployment // those of Deployments, likewise
@@ -52,7 +53,7 @@ func (m *Machine) PlanGC(ctx context.Context) (*GCPlan, error) {
 		case !s.remembers(d):
 			plan.Deployments = append(plan.Deployments, d.Image)
 			plan.gone = append(plan.gone, *d)
-		case d.Entry != nil || m.hasEtc(d.Image):
+		case d.Entry != nil || m.hasEtc(d.Image) || m.hasMerge(d.Image):
 			plan.Remembered = append(plan.Remembered, d.Image)
 			plan.aside = append(plan.aside, *d)
 		}
@@ -63,6 +64,9 @@ func (m *Machine) PlanGC(ctx context.Context) (*GCPlan, error) {
 		plan.keepImage(m, broken.Image)
 	}
 	plan.keepImage(m, m.Running)
+	if plan.Unknown, err = m.Store.Unknown(); err != nil {
+		return nil, err
+	}
 	plan.Sweep, err = m.planSweep(ctx, s, plan.Kept)
 	return plan, err
 }
@@ -127,6 +131,12 @@ func (m *Machine) hasEtc(d verity.Digest) bool {
 	return err == nil
 }
 
+// hasMerge reports whether a first boot was cut while it merged /etc.
+func (m *Machine) hasMerge(d verity.Digest) bool {
+	_, err := os.Lstat(m.Store.EtcNew(d))
+	return err == nil
+}
+
 // planSweep plans to remove what no kept image uses. An image that cannot be
 // read would stop every clean-up; one that failed, and may well have because of
 // that, is given up instead. Its deployment keeps its /etc.
@@ -170,7 +180,8 @@ func (m *Machine) GC(ctx context.Context, plan *GCPlan) error {
 	}
 	for _, d := range plan.Remembered {
 		// The report first: without it, whatever is left of /etc is made anew.
-		err := errors.Join(forget(m.Store.EtcReport(d)), os.RemoveAll(m.Store.EtcWork(d)), os.RemoveAll(m.Store.EtcUpper(d)))
+		err := errors.Join(forget(m.Store.EtcReport(d)),
+			os.RemoveAll(m.Store.EtcWork(d)), os.RemoveAll(m.Store.EtcNew(d)), os.RemoveAll(m.Store.EtcUpper(d)))
 		if err != nil {
 			return fmt.Errorf("clearing deployment %s: %w", d.Short(), err)
 		}

@@ -1,7 +1,9 @@
 package update
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/secureboot"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
+	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
 // Machine is an installed computer: its store, its boot entries and what runs.
@@ -74,8 +77,19 @@ func (m *Machine) Untidy() bool {
 // prepare clears away what a run that was cut left on both file systems. The
 // store's lock must be held.
 func (m *Machine) prepare() error {
-	if err := m.Store.CleanTmp(); err != nil {
+	if err := m.Store.Clean(); err != nil {
 		return err
+	}
+	kept, err := os.ReadDir(m.Store.TrustPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range kept {
+		if e.IsDir() {
+			if err := trust.Tidy(filepath.Join(m.Store.TrustPath(), e.Name())); err != nil {
+				return err
+			}
+		}
 	}
 	if err := history.Rotate(m.Store.Dir); err != nil {
 		return err
