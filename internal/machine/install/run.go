@@ -172,18 +172,35 @@ func (j *job) mount(context.Context) error {
 	return nil
 }
 
-// unmount brings everything to the disk and lets go of the file systems.
+// unmount brings everything to the disk and lets go of the file systems. It does
+// not leave the first to the second: another process whose mount namespace was made
+// meanwhile has them mounted too, and then the last one to go writes.
 func (j *job) unmount() error {
 	var all error
 	for len(j.mounted) > 0 {
 		last := len(j.mounted) - 1
 		dir := j.mounted[last]
 		j.mounted = j.mounted[:last]
+		if err := syncFS(dir); err != nil {
+			all = errors.Join(all, err)
+		}
 		if err := unix.Unmount(dir, 0); err != nil {
 			all = errors.Join(all, fmt.Errorf("unmounting %q: %w", dir, err))
 		}
 	}
 	return all
+}
+
+func syncFS(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncing %q: %w", dir, err)
+	}
+	return nil
 }
 
 // letGo gives back all that was taken. It may be called twice.
