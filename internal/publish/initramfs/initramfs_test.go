@@ -100,11 +100,12 @@ kernel/drivers/block/loop.ko:
 kernel/drivers/usb/storage/uas.ko: kernel/drivers/usb/storage/usb-storage.ko
 kernel/drivers/usb/storage/usb-storage.ko:
 kernel/arch/x86/crypto/crc32c-intel.ko:
+kernel/arch/x86/crypto/aesni-intel.ko:
 kernel/sound/snd.ko:
 `))
 	add(tr, base+"modules.builtin", []byte("kernel/fs/ext4/ext4.ko\nkernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/block/virtio_blk.ko\n"))
 	add(tr, base+"modules.softdep", []byte("# comment\nsoftdep low_est pre: crc32c post: snd\nsoftdep erofs pre: nowhere\n"))
-	add(tr, base+"modules.alias", []byte("# comment\nalias crc32c crc32c_intel\nalias cpu:type:x86,*feature:*0094* crc32c_intel\nalias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* uas\nalias snd-x snd\n"))
+	add(tr, base+"modules.alias", []byte("# comment\nalias crc32c crc32c_intel\nalias cpu:type:x86,*feature:*0094* crc32c_intel\nalias cpu:type:x86,*feature:*0099* aesni_intel\nalias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* uas\nalias snd-x snd\n"))
 	for file, data := range map[string][]byte{
 		"kernel/fs/efivarfs/efivarfs.ko":            object("efivarfs"),
 		"kernel/fs/erofs/erofs.ko.xz":               xzOf(t, object("erofs")),
@@ -115,6 +116,7 @@ kernel/sound/snd.ko:
 		"kernel/drivers/usb/storage/uas.ko":         object("uas"),
 		"kernel/drivers/usb/storage/usb-storage.ko": object("usb_storage"),
 		"kernel/arch/x86/crypto/crc32c-intel.ko":    object("crc32c_intel"),
+		"kernel/arch/x86/crypto/aesni-intel.ko":     object("aesni_intel"),
 		"kernel/sound/snd.ko":                       object("snd"),
 	} {
 		add(tr, base+file, data)
@@ -174,7 +176,7 @@ func TestContents(t *testing.T) {
 	if int64(len(archive)) != report.Size {
 		t.Errorf("the report says %d bytes, there are %d", report.Size, len(archive))
 	}
-	want := []string{"crc32c_intel", "efivarfs", "erofs", "loop", "low_est", "mid", "overlay", "uas", "usb_storage"}
+	want := []string{"aesni_intel", "crc32c_intel", "efivarfs", "erofs", "loop", "low_est", "mid", "overlay", "uas", "usb_storage"}
 	if got := strings.Join(report.Modules, " "); got != strings.Join(want, " ") {
 		t.Errorf("modules are %s, want %s", got, want)
 	}
@@ -200,6 +202,7 @@ func TestContents(t *testing.T) {
 		"low_est":      "matched ?crc32c_intel",
 		"uas":          "matched usb_storage",
 		"crc32c_intel": "matched",
+		"aesni_intel":  "named", // and not by its alias
 	} {
 		m := l.Find(name)
 		got := string(m.When)
