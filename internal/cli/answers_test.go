@@ -46,6 +46,8 @@ func TestAnswers(t *testing.T) {
 		{"keys sign", keysSignAnswer{}},
 		{"media drives", drivesAnswer{}},
 		{"media restore", mediaRestoreAnswer{}},
+		{"media verify", mediaVerifyAnswer{}},
+		{"media write", mediaWriteAnswer{}},
 		{"pin", pinAnswer{}},
 		{"publish", publishAnswer{}},
 		{"recipe check", recipeCheck{}},

@@ -46,10 +46,7 @@ func runInspectSigned(ctx context.Context, o inspectOptions, g *globals) error {
 	}
 	from, view, err := lookAt(ctx, source, o.root)
 	if err == nil && !from.proven() {
-		return &codeError{exitUsage, &hintError{
-			errors.New("whose signatures? This machine's image knows no keys"),
-			"--root FILE names the publisher's root.json, which must have come to you by a way that you trust",
-		}}
+		return errWhose()
 	}
 	if err == nil {
 		err = view.Stale()
@@ -82,6 +79,14 @@ func runInspectSigned(ctx context.Context, o inspectOptions, g *globals) error {
 		return g.printJSON(a)
 	}
 	return a.print(g, o.packages)
+}
+
+// errWhose is for those who name no root, where the computer has none.
+func errWhose() error {
+	return &codeError{exitUsage, &hintError{
+		errors.New("whose signatures? This machine's image knows no keys"),
+		"--root FILE names the publisher's root.json, which must have come to you by a way that you trust",
+	}}
 }
 
 // signedRelease finds what a person names: a channel, a version, or nothing, which

@@ -18,12 +18,15 @@ func newMediaCommand(g *globals) *cobra.Command {
 		GroupID: "publish",
 		Short:   "Sticks and images that install a release, and prove what is on them",
 		Long: `A medium holds a whole release: what starts the live system, the installer, and
-the system itself. "media drives" lists what it can be written to; "media restore"
-makes an ordinary empty drive of one again.`,
+the system itself. "media write" writes one that is signed, and reads it back;
+"media verify" tells at any time, on any machine, whether it is still exactly
+what was signed; "media restore" makes an ordinary empty drive of it again.`,
 		Example: `  ashlar media drives
+  sudo ashlar media write registry.example/acme/desktop:stable --root acme-root.json --to /dev/sdb
+  sudo ashlar media verify /dev/sdb --root acme-root.json
   sudo ashlar media restore /dev/sdb`,
 	}
-	c.AddCommand(newMediaDrivesCommand(g), newMediaRestoreCommand(g))
+	c.AddCommand(newMediaDrivesCommand(g), newMediaWriteCommand(g), newMediaVerifyCommand(g), newMediaRestoreCommand(g))
 	return c
 }
 

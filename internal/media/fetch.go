@@ -101,34 +101,33 @@ func (s *Source) openLocal() (*os.File, error) {
 }
 
 // download fetches what is not in the cache yet.
-func (s *Source) download(ctx context.Context, dir string, report progress.Reporter) (f *os.File, err error) {
-	if f, err = openCache(dir, s.rel.MediumBlocks.Digest, s.rel.MediumBlocks.Size); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	missing, err := s.missing(ctx, f, report)
+func (s *Source) download(ctx context.Context, dir string, report progress.Reporter) (*os.File, error) {
+	f, err := openCache(dir, s.rel.MediumBlocks.Digest, s.rel.MediumBlocks.Size)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.complete(ctx, f, report); err != nil {
+		f.Close()
+		return nil, err
+	}
+	s.checked = true
+	return f, nil
+}
+
+func (s *Source) complete(ctx context.Context, f *os.File, report progress.Reporter) error {
+	missing, err := s.missing(ctx, f, report)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
 	total := int64(0)
 	for _, rg := range missing {
 		total += rg.Length
 	}
-	if total > 0 {
-		report.Stage("fetching "+s.Document.ID, total, progress.Bytes)
-		if err := s.fetchRanges(ctx, f, missing, report); err != nil {
-			return nil, err
-		}
-		if err := f.Sync(); err != nil {
-			return nil, err
-		}
+	report.Stage("fetching "+s.Document.ID, total, progress.Bytes)
+	if err := s.fetchRanges(ctx, f, missing, report); err != nil {
+		return err
 	}
-	s.checked = true
-	return f, nil
+	return f.Sync()
 }
 
 // openCache opens the file for some blocks, for this process alone, and removes
@@ -169,7 +168,7 @@ const cacheSuffix = ".blocks"
 
 // maxRange is how much one request asks for: enough for its answer to be long beside
 // the wait for it.
-const maxRange = 32 << 20
+const maxRange = 16 << 20
 
 // missing finds out what of the blocks is not in a file: as ranges of the blob, neighbours joined.
 func (s *Source) missing(ctx context.Context, f *os.File, report progress.Reporter) ([]registry.Range, error) {
