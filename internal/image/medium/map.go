@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // Limits of a map.
@@ -122,6 +121,7 @@ func decodeMap(b []byte) (*Map, error) {
 		return nil, fmt.Errorf("it has %d bytes, at most %d are allowed", len(b), MaxMap)
 	}
 	// The schema first: a newer map deserves a better answer than its first new field.
+	// This also sees that nothing follows.
 	var head struct {
 		Schema int `json:"schema"`
 	}
@@ -136,9 +136,6 @@ func decodeMap(b []byte) (*Map, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows it")
 	}
 	if err := m.check(); err != nil {
 		return nil, err
