@@ -35,6 +35,8 @@ type statusAnswer struct {
 	SecureBoot  secureBootAnswer   `json:"secure_boot"`     // what the firmware checks, and who signed what it starts
 	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
 	Broken      []string           `json:"broken"`          // deployments that cannot be read or booted, and why
+	Room        *update.Ahead      `json:"room,omitempty"`  // for an update of the size of what runs, where that can be told
+	Short       []string           `json:"short"`           // of room, sentences: the next update may not fit
 
 	Medium     *mediumAnswer       `json:"medium,omitempty"`     // that the system runs from; then there are no deployments
 	Encryption *sysroot.Encryption `json:"encryption,omitempty"` // of the root partition
@@ -94,6 +96,9 @@ func runStatus(_ context.Context, g *globals) error {
 	}
 	answer.Boot = checkBoot(m, s, []verity.Digest{m.Running})
 	answer.SecureBoot = describeSecureBoot(m, s)
+	if room, err := m.LookAhead(s); err == nil { // else verify says what is wrong
+		answer.Room, answer.Short = room, room.Short()
+	}
 	if !m.Running.IsZero() {
 		answer.Conflicts = readConflicts(m.Store.EtcReport(m.Running))
 	}
@@ -119,7 +124,7 @@ func showStatus(g *globals, answer statusAnswer) error {
 
 func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	answer := statusAnswer{
-		Schema: 1, Kept: s.Kept, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{},
+		Schema: 1, Kept: s.Kept, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{}, Short: []string{},
 	}
 	if !m.Running.IsZero() {
 		answer.Running = m.Running.String()
@@ -226,6 +231,12 @@ func printStatus(g *globals, answer statusAnswer) {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
 	}
 	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
+	if answer.Room != nil {
+		g.printf("room        %s in the store, %s on the ESP\n", formatBytes(answer.Room.Free.Store), formatBytes(answer.Room.Free.ESP))
+	}
+	for _, text := range answer.Short {
+		g.printf("SHORT       %s; ashlar gc --dry-run shows what can go\n", text)
+	}
 	printFailures(g, answer)
 	for _, item := range answer.Conflicts {
 		g.printf("conflict    %s: %s; the image's version is %s\n", item.Path, item.Detail, item.New)

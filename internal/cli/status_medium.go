@@ -51,7 +51,7 @@ type mediumAnswer struct {
 func statusOfMedium(record *sysroot.Record) statusAnswer {
 	answer := statusAnswer{
 		Schema: 1, Running: record.Image.String(), Deployments: []statusDeployment{}, Conflicts: []etc.Item{},
-		Foreign: []string{}, Broken: []string{},
+		Foreign: []string{}, Broken: []string{}, Short: []string{},
 		Boot:       bootAnswer{Foreign: record.Foreign, Added: []string{}, Missing: []string{}, Ignored: append([]string{}, record.Ignored...), Files: []string{}, Strays: []string{}},
 		SecureBoot: secureBootAnswer{Mode: secureboot.Read(machineRoot()).Mode, Loaders: []*startedAnswer{}},
 		Medium:     &mediumAnswer{Device: record.Medium.Device, RootHash: record.Medium.RootHash},

@@ -31,6 +31,7 @@ type updateAnswer struct {
 	Recall  *update.Recall    `json:"recall,omitempty"`   // what runs was withdrawn
 	Taken   string            `json:"unstaged,omitempty"` // was staged, is withdrawn, and does not boot next any more
 	Staged  bool              `json:"staged"`
+	Room    *update.Ahead     `json:"room,omitempty"` // with --check, what it takes at most
 	Plan    *update.StagePlan `json:"plan,omitempty"`
 	Etc     *etcPreview       `json:"etc,omitempty"`
 }
@@ -51,6 +52,9 @@ system is not touched; until the next boot everything stays as it is.
 Only what the publisher signed is taken: the keys came with the image, and they
 follow the publisher's. Exit code 6 says that the repository cannot be reached,
 7 that its signatures are past their time, 8 that it cannot be trusted.
+
+Where there is not enough room, what no deployment needs is cleared away first, and
+--check says how much a release takes at most.
 
 What was staged before and has not booted yet is superseded. A release that did
 not come up here, or that the machine was rolled back from, is not staged again
@@ -187,7 +191,7 @@ func follow(ctx context.Context, m *update.Machine, g *globals, o updateOptions,
 				unlock()
 			}
 		}
-		return nothingStaged(ctx, g, o, finding)
+		return nothingStaged(ctx, m, g, o, finding)
 	}
 	return stage(ctx, g, o, f, finding)
 }
@@ -226,10 +230,10 @@ func stage(ctx context.Context, g *globals, o updateOptions, f following, findin
 			}
 			finding.Reason += fmt.Sprintf("; it follows %s:%s", finding.Origin.Repository, finding.Origin.Channel)
 		}
-		return nothingStaged(ctx, g, o, finding)
+		return nothingStaged(ctx, m, g, o, finding)
 	}
 	answer := describeFinding(finding)
-	plan, err := m.PlanStage(ctx, finding, g.progress)
+	plan, err := planStage(ctx, m, g, o, finding)
 	if err != nil {
 		return err
 	}
@@ -254,9 +258,34 @@ func stage(ctx context.Context, g *globals, o updateOptions, f following, findin
 	return nil
 }
 
+// planStage plans, and where the release does not fit clears up and plans again.
+func planStage(ctx context.Context, m *update.Machine, g *globals, o updateOptions, finding *update.Finding) (*update.StagePlan, error) {
+	plan, err := m.PlanStage(ctx, finding, g.progress)
+	var space *update.SpaceError
+	if !errors.As(err, &space) || o.dryRun {
+		return plan, err
+	}
+	gc, gcErr := m.PlanGC(ctx)
+	if gcErr != nil || gc.Empty() {
+		return nil, err // for want of room; gc says what is wrong with it when it is asked
+	}
+	if err := m.GC(ctx, gc); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(g.stderr, "ashlar: %v; what no deployment needs was removed, %s\n", space, formatBytes(gc.Sweep.Bytes))
+	return m.PlanStage(ctx, finding, g.progress)
+}
+
 // nothingStaged ends a verb that has nothing to stage now.
-func nothingStaged(ctx context.Context, g *globals, o updateOptions, finding *update.Finding) error {
-	err := printUpdate(g, describeFinding(finding))
+func nothingStaged(ctx context.Context, m *update.Machine, g *globals, o updateOptions, finding *update.Finding) error {
+	answer := describeFinding(finding)
+	if finding.Verdict == update.Available {
+		var err error
+		if answer.Room, err = m.RoomFor(ctx, finding); err != nil {
+			return err
+		}
+	}
+	err := printUpdate(g, answer)
 	if err == nil && finding.Verdict == update.Waiting && o.reboot && !o.dryRun {
 		return reboot(ctx) // it was staged earlier, as by the timer
 	}
@@ -299,6 +328,7 @@ func printUpdate(g *globals, answer updateAnswer) error {
 		g.printf("nothing was changed (--dry-run)\n")
 	case answer.Verdict == update.Available:
 		g.printf("%s is available; ashlar update stages it\n", answer.ID)
+		printRoom(g, answer.Room)
 	default:
 		g.printf("nothing to do: %s\n", answer.Reason)
 	}
@@ -309,6 +339,18 @@ func printUpdate(g *globals, answer updateAnswer) error {
 		g.printf("%s\n", r)
 	}
 	return nil
+}
+
+// printRoom says what an update may take, before anything is fetched for it.
+func printRoom(g *globals, room *update.Ahead) {
+	if room == nil {
+		return
+	}
+	g.printf("it takes at most %s of %s free in the store, and %s of %s on the ESP\n",
+		formatBytes(room.Need.Store), formatBytes(room.Free.Store), formatBytes(room.Need.ESP), formatBytes(room.Free.ESP))
+	if len(room.Short()) > 0 {
+		g.printf("it may not fit; ashlar update --dry-run says exactly, and ashlar gc --dry-run what can go\n")
+	}
 }
 
 // reboot asks systemd for it, so that services end in order.

@@ -241,29 +241,10 @@ func TestNoRoom(t *testing.T) {
 		{"sysroot/ashlar", "size=300m,nr_inodes=500", "cannot stage server-2.0.0: the store has 4"},
 	} {
 		f.site.Server.ResetStats()
-		self := f.process("update")
-		// A mount that only this process sees; as root or as anybody. The program
-		// plays ashlar when it is called so.
-		bin := filepath.Join(t.TempDir(), "ashlar")
-		if err := os.Symlink(self.Path, bin); err != nil {
-			t.Fatal(err)
-		}
-		dir := filepath.Join(f.c.Root, c.dir)
-		saved := filepath.Join(t.TempDir(), "saved")
-		args := []string{"--mount", "--propagation", "unchanged"} // in a chroot, / is no mount to change
-		if os.Geteuid() != 0 {
-			args = append(args, "--user", "--map-root-user") // which a chroot does not allow
-		}
-		cmd := exec.Command("unshare", append(args, "sh", "-ec", `
-			cp -a "$DIR" "$SAVED"
-			mount -t tmpfs -o "$OPTIONS" none "$DIR"
-			trap 'umount "$DIR"' EXIT
-			cp -a "$SAVED/." "$DIR"
+		out, err := f.inSmall(c.dir, c.options, `
 			find "$DIR" ! -name lock | sort > "$SAVED.before"
 			! "$BIN" update
-			find "$DIR" ! -name lock | sort | cmp - "$SAVED.before"`)...)
-		cmd.Env = append(self.Env, "DIR="+dir, "SAVED="+saved, "OPTIONS="+c.options, "BIN="+bin)
-		out, err := cmd.CombinedOutput()
+			find "$DIR" ! -name lock | sort | cmp - "$SAVED.before"`)
 		if err != nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("%s with %s: %v\n%s", c.dir, c.options, err, out)
 		}
@@ -273,6 +254,76 @@ func TestNoRoom(t *testing.T) {
 	}
 	f.boots(v1)
 	f.ok("server-2.0.0 is staged", "update")
+}
+
+// inSmall runs a script for which dir of the machine is a file system of another
+// size, that only it sees. "$BIN" is ashlar.
+func (f *fakeMachine) inSmall(dir, options, script string) (string, error) {
+	f.t.Helper()
+	self := f.process()
+	// The program plays ashlar when it is called so.
+	bin := filepath.Join(f.t.TempDir(), "ashlar")
+	if err := os.Symlink(self.Path, bin); err != nil {
+		f.t.Fatal(err)
+	}
+	args := []string{"--mount", "--propagation", "unchanged"} // in a chroot, / is no mount to change
+	if os.Geteuid() != 0 {
+		args = append(args, "--user", "--map-root-user") // which a chroot does not allow
+	}
+	cmd := exec.Command("unshare", append(args, "sh", "-ec", `
+		cp -a "$DIR" "$SAVED"
+		mount -t tmpfs -o "$OPTIONS" none "$DIR"
+		trap 'umount "$DIR"' EXIT
+		cp -a "$SAVED/." "$DIR"
+		`+script)...)
+	cmd.Env = append(self.Env, "DIR="+filepath.Join(f.c.Root, dir), "SAVED="+filepath.Join(f.t.TempDir(), "saved"), "OPTIONS="+options, "BIN="+bin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestRoomAhead: that the next update may not fit is told while there is none, and
+// when there is one that nobody has begun.
+func TestRoomAhead(t *testing.T) {
+	f, _ := newFakeMachine(t)
+	f.publish("2.0.0")
+	for _, c := range []struct{ dir, options, status, check string }{
+		{"sysroot/ashlar", "size=32m", "SHORT       the store has 33 MB free, and an update may need 68", "it may not fit"},
+		{"sysroot/ashlar", "size=300m,nr_inodes=500", "SHORT       the store has 4", "it may not fit"},
+		{"efi", "size=40k", "SHORT       the ESP has 0 MB free, and an update may need 1", "it may not fit"},
+		{"efi", "size=40m", "on the ESP", "it takes at most"},
+	} {
+		out, err := f.inSmall(c.dir, c.options, `"$BIN" status; "$BIN" update --check`)
+		for _, want := range []string{c.status, c.check} {
+			if err != nil || !strings.Contains(out, want) {
+				t.Errorf("%s with %s: %v, no %q in\n%s", c.dir, c.options, err, want, out)
+			}
+		}
+		if big := c.options == "size=40m"; strings.Contains(out, "SHORT") == big || strings.Contains(out, "may not fit") == big {
+			t.Errorf("%s with %s:\n%s", c.dir, c.options, out)
+		}
+	}
+}
+
+// TestRoomIsMade: an update that lacks room clears away what no deployment needs,
+// and goes on; to look at it changes nothing.
+func TestRoomIsMade(t *testing.T) {
+	f, _ := newFakeMachine(t)
+	f.publish("2.0.0")
+	out, err := f.inSmall("sysroot/ashlar", "size=100m", `
+		object=objects/ab/$(printf %062d 7)
+		mkdir -p "$DIR/objects/ab"
+		head -c 60M /dev/zero > "$DIR/$object"
+		! "$BIN" update --dry-run
+		test -e "$DIR/$object"
+		"$BIN" update
+		! test -e "$DIR/$object"`)
+	for _, want := range []string{
+		"ashlar: the store has 4", "MB free, the release needs 68; what no deployment needs was removed, 62.9 MB", "server-2.0.0 is staged and boots next",
+	} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v, no %q in\n%s", err, want, out)
+		}
+	}
 }
 
 // TestInterrupted: Ctrl-C ends with 130, changes nothing, and leaves nothing.

@@ -35,21 +35,16 @@ func (e *SpaceError) Hint() string {
 // in the store, and for the boot file, which is in the store's tmp/ on its way.
 // Nothing is written before both fit.
 func (m *Machine) checkRoom(plan *StagePlan, sizes []int64) error {
-	space, err := m.Store.Space()
-	if err != nil {
-		return err
-	}
-	onESP, err := m.ESP.Free()
+	space, onESP, err := m.free()
 	if err != nil {
 		return err
 	}
 	plan.Free = Room{Store: space.Free, ESP: onESP.Free}
 	plan.Need = Room{Store: space.Need(sizes...) + reserveBytes}
 	if plan.here == nil {
-		uki, block := plan.doc().UKI.Size, max(onESP.Block, 1)
+		uki := plan.doc().UKI.Size
 		plan.Need.Store += space.Need(uki)
-		// The directory may have to grow for two names, of a cluster each.
-		plan.Need.ESP = (uki+block-1)/block*block + 2*block
+		plan.Need.ESP = needOnESP(onESP, uki)
 	}
 	inodes := int64(len(sizes)) + reserveInodes
 	switch {
