@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +13,16 @@ func TestBuses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	disk := testDisk(t)
-	for _, bus := range []Bus{"", VirtioBlk, VirtioSCSI, NVMe, SATA, USB, UAS} {
-		vm := New(t, Config{Name: "bus-" + string(bus), Base: disk, Bus: bus, Others: []Disk{{Image: disk, Bus: bus}}})
+	for _, bus := range []Bus{"", VirtioBlk, VirtioSCSI, NVMe, SATA, USB, UAS, CD} {
+		vm := New(t, Config{Name: "bus-" + string(bus), Base: disk, Bus: bus, Others: []Disk{{Image: disk, Bus: bus, Boot: true}}})
+		if err := vm.Type("x"); !errors.Is(err, ErrOff) {
+			t.Errorf("typing at a machine that is off: %v", err)
+		}
 		if err := vm.Start(ctx); err != nil {
 			t.Errorf("a disk on bus %q: %v", bus, err)
+		}
+		if err := vm.Type("x"); err != nil {
+			t.Errorf("typing with a disk on bus %q: %v", bus, err)
 		}
 		vm.PowerCut()
 	}
