@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,93 +16,79 @@ import (
 	"github.com/ashlar-os/ashlar/internal/vmtest/writelog"
 )
 
-// Sample chooses cuts to boot from: from each phase of the machine's life in turn,
-// and there as often from those in the middle of writes to the ESP as from others.
-// They are in the order of the log, and the same for the same seed.
-func (j *Judge) Sample(cuts []writelog.Cut, n int, seed uint64) []writelog.Cut {
-	type stratum struct {
-		phase string
-		esp   bool
-	}
-	var order []stratum
-	strata := make(map[stratum][]int)
-	for i, c := range cuts {
-		s := stratum{j.Demands(c).Phase, j.log.Writes(c, j.esp.Section)}
-		if strata[s] == nil {
-			order = append(order, s)
-		}
-		strata[s] = append(strata[s], i)
-	}
-	rng := rand.New(rand.NewPCG(seed, 0))
-	var chosen []int
-	for n = min(n, len(cuts)); len(chosen) < n; {
-		for _, s := range order {
-			if list := strata[s]; len(list) > 0 && len(chosen) < n {
-				k := rng.IntN(len(list))
-				chosen = append(chosen, list[k])
-				strata[s] = slices.Delete(list, k, k+1)
-			}
-		}
-	}
-	slices.Sort(chosen)
-	var sample []writelog.Cut
-	for _, i := range chosen {
-		sample = append(sample, cuts[i])
-	}
-	return sample
-}
-
 // bootLimit is how long a boot may take, with all that is asked after it. The
 // emulated machines of a busy computer are slow.
 const bootLimit = 10 * time.Minute
 
 // Boot turns a machine on that has the disk of a cut. Systemd must come up with
-// nothing failed, in a release that was allowed, every byte of which verifies, and
-// what was flushed to /var must be there. The console's log is kept in dir.
-func (rec *Recording) Boot(ctx context.Context, c writelog.Cut, d Demand, dir string) (err error) {
+// nothing failed, in a release that was allowed, and what was flushed to /var and /etc
+// must be there. Every byte of every release must verify, or else after `ashlar verify
+// --repair`; then repaired is what was found wrong. The site has to be served, see Serve.
+// The console's log is kept in dir.
+func (rec *Recording) Boot(ctx context.Context, c writelog.Cut, d Demand, dir string) (repaired string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return "", err
 	}
 	disk := filepath.Join(dir, "cut.raw")
 	defer func() { err = errors.Join(err, os.Remove(disk)) }()
 	if err := rec.writeDisk(c, disk); err != nil {
-		return err
+		return "", err
 	}
 	vm, err := vmtest.Create(ctx, vmtest.Config{Name: "cut", Dir: dir, Base: disk})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
 	if err := vm.Boot(ctx); err != nil {
-		return err
+		return "", err
 	}
+	if err := expectUp(ctx, vm, d); err != nil {
+		return "", fmt.Errorf("%w (console: %s)", err, vm.Log)
+	}
+	verify, err := vm.Run(ctx, "ashlar verify")
+	if err != nil || verify.Code == 0 {
+		return "", err
+	}
+	repaired = verify.Stdout + verify.Stderr
+	if _, err := vm.Output(ctx, "ashlar verify --repair"); err != nil {
+		return "", fmt.Errorf("%w; before that it was: %s (console: %s)", err, repaired, vm.Log)
+	}
+	return repaired, nil
+}
+
+// expectUp sees that a machine has come up as it must.
+func expectUp(ctx context.Context, vm *vmtest.VM, d Demand) error {
 	state, err := vm.Output(ctx, waitUp)
 	if err != nil {
 		return err
 	}
 	if state != "running" {
-		return fmt.Errorf("systemd is %s (console: %s)", state, vm.Log)
+		return fmt.Errorf("systemd is %s", state)
 	}
 	version, err := vm.Output(ctx, runningVersion)
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(d.Boots, version) {
-		return fmt.Errorf("release %q came up, want one of %q (console: %s)", version, d.Boots, vm.Log)
+		return fmt.Errorf("release %q came up, want one of %q", version, d.Boots)
 	}
 	var script, want strings.Builder
 	for _, p := range d.Promises {
 		fmt.Fprintf(&script, "cat /var/%s; ", p.Path)
 		want.WriteString(p.Content)
 	}
-	content, err := vm.Output(ctx, script.String()+"ashlar verify >&2")
+	if d.Settings {
+		script.WriteString(showSettings)
+		want.WriteString(settings)
+	}
+	content, err := vm.Output(ctx, script.String())
 	if err != nil {
 		return err
 	}
 	if content != strings.TrimSuffix(want.String(), "\n") {
-		return fmt.Errorf("of what was flushed to /var there is %q, want %q (console: %s)", content, want.String(), vm.Log)
+		return fmt.Errorf("of what was flushed to /var and /etc there is %q, want %q", content, want.String())
 	}
 	return nil
 }

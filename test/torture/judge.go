@@ -45,6 +45,7 @@ type partition struct {
 type Report struct {
 	Epochs      int // spans between two flushes
 	Cuts        int // disks looked at
+	Distinct    int // disks that differ
 	Roots       int // root partitions that differ; each was checked
 	ESPs        int // ESPs that differ; likewise
 	Violations  int
@@ -55,8 +56,8 @@ type Report struct {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%d flush boundaries, %d disks (%d root partitions, %d ESPs), %d violations; a file that was not flushed is missing on %d; ext4's superblock is torn on %d, a boot file that has to stay had no name on %d disks, fsck.vfat would repair %d ESPs",
-		r.Epochs, r.Cuts, r.Roots, r.ESPs, r.Violations, r.Careless, r.Superblocks, r.NoName, r.Dirty)
+	return fmt.Sprintf("%d flush boundaries, %d cuts, %d different disks (%d root partitions, %d ESPs), %d violations; a file that was not flushed is missing on %d; ext4's superblock is torn on %d, a boot file that has to stay had no name on %d disks, fsck.vfat would repair %d ESPs",
+		r.Epochs, r.Cuts, r.Distinct, r.Roots, r.ESPs, r.Violations, r.Careless, r.Superblocks, r.NoName, r.Dirty)
 }
 
 // NewJudge opens a recording. Files of the size of the disk are made in dir.
@@ -134,9 +135,11 @@ func (j *Judge) index(p vmtest.Position) int { return j.log.Index(p.Log, p.Entri
 // Demand is what must hold of the disk after a cut.
 type Demand struct {
 	Phase    string   // in the middle of which it was
+	Doing    string   // what Ashlar did in it
 	Boots    []string // one of these versions boots next
 	Whole    []string
 	Promises []Promise
+	Settings bool // /etc has this machine's settings
 }
 
 // Demands says what must hold after a cut. Where a cut may lie in either of two
@@ -153,7 +156,7 @@ func (j *Judge) Demands(c writelog.Cut) Demand {
 			continue
 		}
 		if d.Phase == "" {
-			d.Phase, d.Whole = p.Name, slices.Clone(p.Whole)
+			d.Phase, d.Doing, d.Whole = p.Name, p.Doing, slices.Clone(p.Whole)
 		}
 		d.Boots = append(d.Boots, p.Boots...)
 		d.Whole = slices.DeleteFunc(d.Whole, func(v string) bool { return !slices.Contains(p.Whole, v) })
@@ -165,6 +168,7 @@ func (j *Judge) Demands(c writelog.Cut) Demand {
 			d.Promises = append(d.Promises, p)
 		}
 	}
+	d.Settings = from >= j.index(j.Recording.Settings)
 	return d
 }
 
@@ -204,9 +208,10 @@ func (j *Judge) Look(ctx context.Context, c writelog.Cut) error {
 }
 
 // LookAll looks at the disks of cuts, which are in the order of the log, and has bad
-// told what is wrong with them. It returns the cuts after which a kernel can mount
-// the disk; see Report.Superblocks.
+// told what is wrong with them. Of those that left the same disk it returns the first,
+// if a kernel can mount that; see Report.Superblocks.
 func (j *Judge) LookAll(ctx context.Context, cuts []writelog.Cut, bad func(error)) (bootable []writelog.Cut, err error) {
+	seen := make(map[string]bool)
 	for _, c := range cuts {
 		err := j.Look(ctx, c)
 		var trouble *Trouble
@@ -220,8 +225,13 @@ func (j *Judge) LookAll(ctx context.Context, cuts []writelog.Cut, bad func(error
 		if err != nil {
 			return nil, err
 		}
-		if !root.torn {
-			bootable = append(bootable, c)
+		disk := j.replay.Key(writelog.Section{Length: j.replay.Size()})
+		if !seen[disk] {
+			seen[disk] = true
+			j.Report.Distinct++
+			if !root.torn {
+				bootable = append(bootable, c)
+			}
 		}
 	}
 	return bootable, nil

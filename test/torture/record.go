@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -54,6 +55,11 @@ func Record(ctx context.Context, fx *fixture.Fixture, base, dir string) (*Record
 		return nil, err
 	}
 	defer site.Close()
+	address, err := url.Parse(site.Reference)
+	if err != nil {
+		return nil, err
+	}
+	rec.Site, rec.Port = fx.Site(), address.Port()
 	vm, err := vmtest.Create(ctx, vmtest.Config{Name: "recorded", Dir: filepath.Join(dir, "recorded"), Base: base, Record: true})
 	if err != nil {
 		return nil, err
@@ -77,45 +83,77 @@ func Record(ctx context.Context, fx *fixture.Fixture, base, dir string) (*Record
 	return rec, rec.write(filepath.Join(dir, "recording.json"))
 }
 
+// Settings of this machine, of which the merge of /etc has to keep every byte: a file
+// of its own, and a line of a file of which the next release changes another.
+const (
+	makeSettings = `echo mine >/etc/precious && sed -i 's/^port = 80$/port = 8080/' /etc/story.conf && sync`
+	showSettings = `cat /etc/precious; grep ^port /etc/story.conf`
+	settings     = "mine\nport = 8080"
+)
+
 // story is the machine's life. Phases say what holds from there on.
 func (r *recorder) story() {
+	r.phaseFrom(vmtest.Position{}, "boot of 1.0.0", Nothing, []string{"1.0.0"}, []string{"1.0.0"})
 	r.do("turning it on", func() error { return r.vm.Start(r.ctx) })
-	r.phase("boot of 1.0.0", []string{"1.0.0"}, []string{"1.0.0"})
+	r.systemd()
+	r.do("starting", func() error { return r.vm.WaitReady(r.ctx) })
 	r.up("1.0.0")
 	r.keep("first")
-	r.sh("echo mine >/etc/precious && sync /etc/precious /etc")
+	r.sh(makeSettings)
+	r.do("looking at the recording", func() (err error) {
+		r.rec.Settings, err = r.vm.Recorded()
+		return err
+	})
 	r.sh("ashlar switch " + r.site.Reference + ":stable")
 
 	r.publish("2.0.0")
-	r.phase("update to 2.0.0", []string{"1.0.0", "2.0.0"}, []string{"1.0.0"})
+	r.phase("update to 2.0.0", Updating, []string{"1.0.0", "2.0.0"}, []string{"1.0.0"})
 	r.sh("ashlar update")
-	r.phase("2.0.0 is staged", []string{"2.0.0"}, []string{"1.0.0", "2.0.0"})
+	r.phase("2.0.0 is staged", Nothing, []string{"2.0.0"}, []string{"1.0.0", "2.0.0"})
 	r.keep("staged")
-	r.phase("first boot of 2.0.0", []string{"1.0.0", "2.0.0"}, []string{"1.0.0", "2.0.0"})
-	r.reboot("systemctl --no-block reboot")
-	r.up("2.0.0")
-	r.phase("2.0.0 is good", []string{"2.0.0"}, []string{"1.0.0", "2.0.0"})
+	r.firstBoot("2.0.0", []string{"1.0.0", "2.0.0"})
+	r.phase("2.0.0 is good", Nothing, []string{"2.0.0"}, []string{"1.0.0", "2.0.0"})
 	r.keep("second")
 	r.careless()
 
-	r.phase("rollback to 1.0.0", []string{"1.0.0", "2.0.0"}, []string{"1.0.0", "2.0.0"})
+	r.phase("rollback to 1.0.0", RollingBack, []string{"1.0.0", "2.0.0"}, []string{"1.0.0", "2.0.0"})
 	r.sh("ashlar rollback")
-	r.phase("1.0.0 is chosen", []string{"1.0.0"}, []string{"1.0.0", "2.0.0"})
-	r.reboot("systemctl --no-block reboot")
+	r.phase("1.0.0 is chosen", Nothing, []string{"1.0.0"}, []string{"1.0.0", "2.0.0"})
+	r.reboot(func() {})
 	r.up("1.0.0")
 	r.keep("back")
 
 	r.publish("3.0.0")
-	r.phase("update to 3.0.0", []string{"1.0.0", "3.0.0"}, []string{"1.0.0"})
+	r.phase("update to 3.0.0", Updating, []string{"1.0.0", "3.0.0"}, []string{"1.0.0"})
 	r.sh("ashlar update")
-	r.phase("first boot of 3.0.0", []string{"1.0.0", "3.0.0"}, []string{"1.0.0", "3.0.0"})
-	r.reboot("systemctl --no-block reboot")
-	r.up("3.0.0")
-	r.phase("3.0.0 is good", []string{"3.0.0"}, []string{"1.0.0", "3.0.0"})
-	r.sh("ashlar gc")
+	r.phase("3.0.0 is staged", Nothing, []string{"3.0.0"}, []string{"1.0.0", "3.0.0"})
+	r.firstBoot("3.0.0", []string{"1.0.0", "3.0.0"})
+	r.phase("3.0.0 is good", Nothing, []string{"3.0.0"}, []string{"1.0.0", "3.0.0"})
 	r.keep("third")
+	r.phase("gc", Clearing, []string{"3.0.0"}, []string{"1.0.0", "3.0.0"})
+	r.sh("ashlar gc && sync")
 	r.sh("! test -e /sysroot/ashlar/images/" + r.rec.Images["2.0.0"]) // or the clean-up had nothing to do
+	r.phase("2.0.0 is gone", Nothing, []string{"3.0.0"}, []string{"1.0.0", "3.0.0"})
 	r.do("turning it off", func() error { return r.vm.Shutdown(r.ctx) })
+}
+
+// firstBoot restarts into what was staged, and sees that it comes up well.
+func (r *recorder) firstBoot(version string, boots []string) {
+	whole := []string{"1.0.0", version}
+	r.reboot(func() {
+		start := vmtest.Position{Log: len(r.vm.Recording()) - 1}
+		r.phaseFrom(start, "first boot of "+version, FirstBoot, boots, whole)
+		r.phase("start of "+version, Nothing, boots, whole)
+	})
+	r.phase(version+" is found good", Blessing, boots, whole)
+	r.up(version)
+	has := r.sh(showSettings)
+	r.do("the merge", func() error {
+		if has != settings {
+			return fmt.Errorf("/etc has %q, want %q", has, settings)
+		}
+		return nil
+	})
 }
 
 func (r *recorder) do(what string, fn func() error) {
@@ -136,13 +174,33 @@ func (r *recorder) sh(script string) string {
 	return out
 }
 
-func (r *recorder) reboot(script string) {
-	r.do("rebooting", func() error { return r.vm.RebootWith(r.ctx, script) })
+// reboot restarts the guest and waits until commands can be run in it; when
+// systemd begins, began is called.
+func (r *recorder) reboot(began func()) {
+	up := make(chan error, 1)
+	r.do("rebooting", func() error {
+		go func() { up <- r.vm.Reboot(r.ctx) }()
+		return nil
+	})
+	r.systemd()
+	r.do("rebooting", func() error {
+		began()
+		return nil
+	})
+	r.do("rebooting", func() error { return <-up })
+}
+
+// systemd waits for what ashlar-init says last: with it, loader, kernel and
+// initramfs are through.
+func (r *recorder) systemd() {
+	r.do("waiting for systemd", func() error {
+		_, err := r.vm.WaitConsole(r.ctx, `ashlar-init: .*starting systemd`)
+		return err
+	})
 }
 
 // up waits for the end of a good boot.
 func (r *recorder) up(version string) {
-	r.do("starting", func() error { return r.vm.WaitReady(r.ctx) })
 	state := r.sh(waitUp)
 	running := r.sh(runningVersion)
 	r.do("boot", func() error {
@@ -158,12 +216,16 @@ func (r *recorder) publish(version string) {
 }
 
 // phase begins a phase now.
-func (r *recorder) phase(name string, boots, whole []string) {
+func (r *recorder) phase(name, doing string, boots, whole []string) {
 	r.do(name, func() error {
 		at, err := r.vm.Recorded()
-		r.rec.Phases = append(r.rec.Phases, Phase{Name: name, From: at, Boots: boots, Whole: whole})
+		r.phaseFrom(at, name, doing, boots, whole)
 		return err
 	})
+}
+
+func (r *recorder) phaseFrom(at vmtest.Position, name, doing string, boots, whole []string) {
+	r.rec.Phases = append(r.rec.Phases, Phase{Name: name, Doing: doing, From: at, Boots: boots, Whole: whole})
 }
 
 // keep writes a file to /var and flushes it and its name.

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 
+	"github.com/ashlar-os/ashlar/internal/registry"
 	"github.com/ashlar-os/ashlar/internal/vmtest"
 	"github.com/ashlar-os/ashlar/internal/vmtest/writelog"
 )
@@ -18,27 +21,59 @@ import (
 type Recording struct {
 	Base     string            // the disk as it was at first
 	Logs     []string          // of its starts, in order
+	Site     string            // layout of the repository that it follows
+	Port     string            // on the host's loopback, under which it knows that
 	Images   map[string]string // digest of each version's image
 	UKIs     map[string]string // sha256 of each version's boot file
 	Phases   []Phase
 	Promises []Promise
-	Careless Promise // a file that was written and never flushed: it is not promised
+	Careless Promise         // a file that was written and never flushed: it is not promised
+	Settings vmtest.Position // from here on /etc has what settings says, in every deployment
 }
 
 // Phase is a part of the life. It lasts from one entry of the logs to that of
 // the next phase; a cut during it has to leave what it says.
 type Phase struct {
 	Name  string
+	Doing string // what Ashlar changes meanwhile, see below
 	From  vmtest.Position
 	Boots []string // one of these versions boots next
 	Whole []string // all of these are there, to the last byte
 }
+
+// What Ashlar does in a phase. In the others it changes nothing.
+const (
+	Updating    = "update"
+	FirstBoot   = "first boot" // from power to systemd: the loader's count, the merge of /etc
+	Blessing    = "bless"
+	RollingBack = "rollback"
+	Clearing    = "gc"
+	Nothing     = ""
+)
+
+// Doings are all things that Ashlar does.
+var Doings = []string{Updating, FirstBoot, Blessing, RollingBack, Clearing}
 
 // Promise is a file that a program wrote and flushed, below the root
 // partition's /ashlar/var.
 type Promise struct {
 	From          vmtest.Position
 	Path, Content string
+}
+
+// Serve serves the repository under the address that the machine knows, until Close.
+func (rec *Recording) Serve() (io.Closer, error) {
+	site, err := registry.NewServer(rec.Site, registry.ServerOptions{})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", rec.Port))
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: site}
+	go server.Serve(listener) //nolint:errcheck // ends with Close
+	return server, nil
 }
 
 func (rec *Recording) write(name string) error {

@@ -60,7 +60,8 @@ type Cut struct {
 func (c Cut) String() string { return fmt.Sprintf("epoch %d, %s, seed %d", c.Epoch, c.Fate, c.Seed) }
 
 // Cuts lists cuts in the log's order: of each epoch the one in which it was
-// dropped, and some others of each further fate, where there are different ones.
+// dropped, and some others where there are different ones, whose fates take turns over
+// the epochs.
 func (l *Log) Cuts(seed uint64, others int) []Cut {
 	var list []Cut
 	for i, e := range l.epochs {
@@ -72,7 +73,7 @@ func (l *Log) Cuts(seed uint64, others int) []Cut {
 			continue
 		}
 		for n := range others {
-			list = append(list, Cut{Epoch: i, Fate: fates[n%len(fates)], Seed: seed + uint64(n/len(fates))})
+			list = append(list, Cut{Epoch: i, Fate: fates[(i*others+n)%len(fates)], Seed: seed + uint64(n/len(fates))})
 		}
 	}
 	if n := len(l.epochs); n > 0 {

@@ -27,7 +27,9 @@ type options struct {
 	seed   uint64
 	others int
 	boots  int
+	most   int
 	jobs   int
+	again  bool
 	fresh  bool
 }
 
@@ -36,7 +38,9 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "another number chooses other cuts")
 	flag.IntVar(&o.others, "others", 25, "disks to look at of each flush boundary, beside the one on which nothing since arrived")
 	flag.IntVar(&o.boots, "boots", 200, "disks to boot")
+	flag.IntVar(&o.most, "most", 0, "end after so many boots, to go on another time; 0: when all are done")
 	flag.IntVar(&o.jobs, "jobs", 2, "machines at a time")
+	flag.BoolVar(&o.again, "again", false, "boot again what failed before")
 	flag.BoolVar(&o.fresh, "fresh", false, "record anew, and forget what was booted before")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -60,34 +64,27 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	scratch, err := torture.Scratch(dir)
+	seen, err := look(ctx, rec, dir, o)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	j, err := torture.NewJudge(ctx, rec, scratch)
+	for _, v := range seen.Violations {
+		fmt.Println("FAILED", v)
+	}
+	site, err := rec.Serve()
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	bootable, err := j.LookAll(ctx, j.Cuts(o.seed, o.others), func(err error) { fmt.Println("FAILED", err) })
-	if err != nil {
-		return errors.Join(err, j.Close())
-	}
-	fmt.Printf("%s: %v\n", time.Since(began).Round(time.Second), j.Report)
+	defer site.Close()
 	b := &boots{dir: dir, rec: rec, done: make(map[writelog.Cut]boot)}
-	for _, c := range j.Sample(bootable, o.boots, o.seed) {
-		b.todo = append(b.todo, boot{Cut: c, demand: j.Demands(c)})
+	for _, s := range seen.Sample {
+		b.todo = append(b.todo, boot{Cut: s.Cut, demand: s.Demand})
 	}
-	violations := j.Report.Violations
-	if err := j.Close(); err != nil {
+	if err := b.all(ctx, o); err != nil {
 		return err
 	}
-	if err := b.all(ctx, o.jobs); err != nil {
-		return err
-	}
-	if violations+b.failed > 0 {
-		return fmt.Errorf("%d disks and %d boots failed", violations, b.failed)
+	if len(seen.Violations)+b.failed > 0 {
+		return fmt.Errorf("%d disks and %d boots failed", len(seen.Violations), b.failed)
 	}
 	return nil
 }
@@ -112,8 +109,11 @@ func record(ctx context.Context, root, dir string) (*torture.Recording, error) {
 type boot struct {
 	Cut     writelog.Cut `json:"cut"`
 	Phase   string       `json:"phase"`
+	Doing   string       `json:"doing"`
 	Seconds int          `json:"seconds"`
-	Error   string       `json:"error,omitempty"`
+	// What `ashlar verify` found wrong, and mended.
+	Repaired string `json:"repaired,omitempty"`
+	Error    string `json:"error,omitempty"`
 
 	demand torture.Demand
 }
@@ -122,12 +122,12 @@ type boots struct {
 	dir    string
 	rec    *torture.Recording
 	todo   []boot
-	done   map[writelog.Cut]boot // in earlier runs, well
+	done   map[writelog.Cut]boot // in earlier runs
 	failed int
 }
 
-// all boots what was not booted well before, some at a time.
-func (b *boots) all(ctx context.Context, jobs int) error {
+// all boots what was not booted before, some at a time.
+func (b *boots) all(ctx context.Context, o options) error {
 	name := filepath.Join(b.dir, "boots.jsonl")
 	if err := b.load(name); err != nil {
 		return err
@@ -137,16 +137,25 @@ func (b *boots) all(ctx context.Context, jobs int) error {
 		return err
 	}
 	defer log.Close()
-	var mu sync.Mutex
-	var group sync.WaitGroup
-	slots := make(chan struct{}, jobs)
+	var rest []int
 	survived := 0
 	for i := range b.todo {
-		one := b.todo[i]
-		if _, done := b.done[one.Cut]; done {
+		switch before, done := b.done[b.todo[i].Cut]; {
+		case !done || before.Error != "" && o.again:
+			rest = append(rest, i)
+		case before.Error != "":
+			b.failed++
+		default:
 			survived++
-			continue
 		}
+	}
+	if o.most > 0 {
+		rest = rest[:min(o.most, len(rest))]
+	}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, o.jobs)
+	for _, i := range rest {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -156,15 +165,19 @@ func (b *boots) all(ctx context.Context, jobs int) error {
 		}
 		group.Go(func() {
 			defer func() { <-slots }()
+			one := b.todo[i]
 			began := time.Now()
-			err := b.rec.Boot(ctx, one.Cut, one.demand, filepath.Join(b.dir, fmt.Sprintf("boot-%03d", i+1)))
+			repaired, err := b.rec.Boot(ctx, one.Cut, one.demand, filepath.Join(b.dir, fmt.Sprintf("boot-%03d", i+1)))
 			if ctx.Err() != nil {
 				return // it was interrupted, and says nothing
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			one.Phase, one.Seconds = one.demand.Phase, int(time.Since(began).Seconds())
+			one.Phase, one.Doing, one.Seconds = one.demand.Phase, one.demand.Doing, int(time.Since(began).Seconds())
 			result := "came back"
+			if one.Repaired = repaired; repaired != "" {
+				result += ", and repaired " + repaired
+			}
 			if err != nil {
 				one.Error, result = err.Error(), "FAILED: "+err.Error()
 				b.failed++
@@ -176,11 +189,11 @@ func (b *boots) all(ctx context.Context, jobs int) error {
 		})
 	}
 	group.Wait()
-	fmt.Printf("%d of %d cuts survived\n", survived, len(b.todo))
+	fmt.Printf("%d cuts survived, %d did not, of %d\n", survived, b.failed, len(b.todo))
 	return context.Cause(ctx)
 }
 
-// load reads which boots were done well before.
+// load reads which boots were done before, and what came of each the last time.
 func (b *boots) load(name string) error {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,7 +206,7 @@ func (b *boots) load(name string) error {
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var one boot
 		// The last line of a run that was killed may be cut off.
-		if err := json.Unmarshal(lines.Bytes(), &one); err == nil && one.Error == "" {
+		if err := json.Unmarshal(lines.Bytes(), &one); err == nil {
 			b.done[one.Cut] = one
 		}
 	}

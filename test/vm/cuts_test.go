@@ -4,6 +4,7 @@ package vm
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,10 +16,11 @@ import (
 
 // What is looked at and booted here. `make torture` does more of both.
 const (
-	tortureSeed   = 1
-	tortureOthers = 3 // cuts of each epoch, beside the one in which it was dropped
-	tortureBoots  = 8 // of these; with what is asked after it, each takes a minute or two
+	tortureOthers = 3  // cuts of each epoch, beside the one in which it was dropped
+	tortureBoots  = 12 // of these
 )
+
+var tortureSeed = flag.Uint64("torture-seed", 1, "another number chooses other power cuts")
 
 // TestTorture records all that a machine writes in a life of updates, looks at the
 // disks that power cuts could have left, and boots some.
@@ -36,22 +38,37 @@ func TestTorture(t *testing.T) {
 
 	j := openJudge(t, ctx, rec)
 	began = time.Now()
-	bootable, err := j.LookAll(ctx, j.Cuts(tortureSeed, tortureOthers), func(err error) { t.Error(err) })
+	bootable, err := j.LookAll(ctx, j.Cuts(*tortureSeed, tortureOthers), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("looked at in %s: %v", time.Since(began).Round(time.Second), j.Report)
+	t.Logf("seed %d, looked at in %s: %v", *tortureSeed, time.Since(began).Round(time.Second), j.Report)
 	if j.Report.Careless == 0 {
 		t.Error("no cut lost what was not flushed: these are not the disks that cuts leave")
 	}
-	for i, c := range j.Sample(bootable, tortureBoots, tortureSeed) {
+	site, err := rec.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { site.Close() })
+	doings := make(map[string]int)
+	for i, c := range j.Sample(bootable, tortureBoots, *tortureSeed) {
 		demand := j.Demands(c)
+		doings[demand.Doing]++
 		t.Run(fmt.Sprintf("boot %d", i+1), func(t *testing.T) {
 			t.Parallel()
-			if err := rec.Boot(context.Background(), c, demand, filepath.Join(dir, fmt.Sprintf("boot-%d", i+1))); err != nil {
+			began := time.Now()
+			repaired, err := rec.Boot(context.Background(), c, demand, filepath.Join(dir, fmt.Sprintf("boot-%d", i+1)))
+			if err != nil {
 				t.Errorf("%v, in the phase %q: %v", c, demand.Phase, err)
 			}
+			t.Logf("%v, in the phase %q: %s %s", c, demand.Phase, time.Since(began).Round(time.Second), repaired)
 		})
+	}
+	for _, doing := range torture.Doings {
+		if doings[doing] == 0 {
+			t.Errorf("no cut in the middle of %q is booted: %v", doing, doings)
+		}
 	}
 	t.Run("without flushes", func(t *testing.T) { withoutFlushes(t, ctx, rec) })
 }
@@ -61,7 +78,7 @@ func TestTorture(t *testing.T) {
 func withoutFlushes(t *testing.T, ctx context.Context, rec *torture.Recording) {
 	j := openJudge(t, ctx, rec)
 	j.ForgetFlushes()
-	if _, err := j.LookAll(ctx, j.Cuts(tortureSeed, 20), func(error) {}); err != nil {
+	if _, err := j.LookAll(ctx, j.Cuts(*tortureSeed, 20), func(error) {}); err != nil {
 		t.Fatal(err)
 	}
 	if t.Logf("%v", j.Report); j.Report.Violations == 0 {
