@@ -62,8 +62,11 @@ func (r *report) count(what string, n, peer, limit int64) {
 // maxMemory is what the agent may occupy, in bytes.
 const maxMemory = 150e6
 
-func (r *report) memory(what string, n int64) {
-	r.findings = append(r.findings, finding{what: what, figure: fmt.Sprintf("%.0f MB", float64(n)/1e6), target: "< 150 MB", missed: n >= maxMemory})
+func (r *report) memory(what string, n int64) { r.memoryBelow(what, n, maxMemory) }
+
+func (r *report) memoryBelow(what string, n, limit int64) {
+	r.findings = append(r.findings, finding{what: what, figure: fmt.Sprintf("%.0f MB", float64(n)/1e6),
+		target: fmt.Sprintf("< %.0f MB", float64(limit)/1e6), missed: n >= limit})
 }
 
 // verdict is an error that lists every figure that misses its target.
