@@ -49,6 +49,44 @@ func TestEncodeIsGolden(t *testing.T) {
 	}
 }
 
+// TestMedium: the one part that a release may do without.
+func TestMedium(t *testing.T) {
+	with := sample()
+	with.Medium = &Medium{
+		Size: 1 << 30, Map: File{strings.Repeat("6", 64), 600}, Blocks: File{strings.Repeat("7", 64), 8192},
+		RootHash: strings.Repeat("8", 64),
+	}
+	got, err := with.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "medium.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if back, err := Decode(got); err != nil || !reflect.DeepEqual(back, with) {
+		t.Errorf("read back: %+v, %v", back, err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{"1073741824", "1073741825", `"medium.size"`},
+		{"1073741824", "0", `"medium.size"`},
+		{"1073741824", "4096", `"medium.size"`},
+		{"8192", "8191", `"medium.size"`},
+		{strings.Repeat("6", 64), "6", `"medium.map.sha256"`},
+		{"8192", "-1", `"medium.blocks.size"`},
+		{strings.Repeat("8", 64), strings.Repeat("G", 64), `"medium.root_hash"`},
+		{`"root_hash"`, `"hash"`, "hash"},
+	} {
+		_, err := Decode([]byte(strings.Replace(string(got), c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s instead of %s: error %v, want one with %q", c.new, c.old, err, c.want)
+		}
+	}
+}
+
 func TestEncodeFillsEmptyMaps(t *testing.T) {
 	d := sample()
 	d.Users, d.Groups = nil, nil
@@ -163,6 +201,11 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	with, err := os.ReadFile(filepath.Join("testdata", "medium.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(with)
 	f.Add([]byte(`{"schema": 1}`))
 	f.Add([]byte(`{"schema": 1, "images": [{"digest": "00"}], "users": {"": 1}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
