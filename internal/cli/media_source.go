@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ashlar-os/ashlar/internal/limited"
+	"github.com/ashlar-os/ashlar/internal/machine/install"
 	"github.com/ashlar-os/ashlar/internal/media"
 	"github.com/ashlar-os/ashlar/internal/media/drive"
 	"github.com/ashlar-os/ashlar/internal/trust"
@@ -185,23 +186,19 @@ func collectPapers(ctx context.Context, source trust.Source, view *trust.View) (
 // maxPaper limits one file of the papers; all of them together have a limit too.
 const maxPaper = 4 << 20
 
-// maxAnswers limits the file with the answers of an unattended installation.
-const maxAnswers = 256 << 10
-
-// readMediaAnswers reads the answers of an unattended installation, and sees that they are some.
-func readMediaAnswers(path string, check func([]byte) error) ([]byte, error) {
+// readMediaAnswers reads the answers of an unattended installation, and sees that the
+// installer would take them.
+func readMediaAnswers(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := limited.File(path, maxAnswers)
+	text, err := limited.File(path, install.MaxAnswers)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &codeError{exitUsage, err}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := check(text); err != nil {
-		return nil, fmt.Errorf("%q: %w", path, err)
-	}
-	return text, nil
+	_, err = install.ReadAnswers(path, text)
+	return text, err
 }

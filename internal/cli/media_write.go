@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/ashlar-os/ashlar/internal/image/medium"
@@ -102,14 +101,8 @@ it was, with the same command.
 	return c
 }
 
-// checkAnswers says whether a file can be the answers of an installation.
-func checkAnswers(text []byte) error {
-	var any map[string]any
-	return toml.Unmarshal(text, &any)
-}
-
 func runMediaWrite(ctx context.Context, o mediaWriteOptions, g *globals) error {
-	answers, err := readMediaAnswers(o.answers, checkAnswers)
+	answers, err := readMediaAnswers(o.answers)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func TestMediaLife(t *testing.T) {
 	c := twoSticks(t)
 	dir := t.TempDir()
 	answers, iso := filepath.Join(dir, "install.toml"), filepath.Join(dir, "desktop.iso")
-	if err := os.WriteFile(answers, []byte("disk = \"one\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(answers, []byte("schema = 1\nthen = \"reboot\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -90,7 +90,7 @@ func TestMediaLife(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	mediaVerb(t, exitOK, "not signed: put there by who wrote the medium, 13 bytes, "+string(written.Answers), "verify", iso, "--root", root)
+	mediaVerb(t, exitOK, "not signed: put there by who wrote the medium, 27 bytes, "+string(written.Answers), "verify", iso, "--root", root)
 
 	flip(t, filepath.Join(c.Root, "dev/sdd"), mediatest.ESP+4<<20)
 	mediaVerb(t, exitDamaged, "/dev/sdd is not what was signed", "verify", "/dev/sdd", "--root", root)
@@ -132,7 +132,7 @@ func TestMediaWriteRefuses(t *testing.T) {
 	writeTestRelease(t, unsigned, "1.0.0")
 	strangers := filepath.Join(t.TempDir(), "others.json")
 	bad := filepath.Join(t.TempDir(), "bad.toml")
-	for path, content := range map[string][]byte{strangers: mediatest.NewStranger(t).Keys.Root(), bad: []byte("disk = \n"), without: []byte("no medium")} {
+	for path, content := range map[string][]byte{strangers: mediatest.NewStranger(t).Keys.Root(), bad: []byte("schema = 1\nhats = 3\n"), without: []byte("no medium")} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
