@@ -42,8 +42,8 @@ medium bring the signatures, so it needs no network; that those which are renewe
 every week have expired since is told, and nothing is wrong with it.
 
 The answers of an unattended installation are nobody's signature's: they are
-shown with their sha256. What the medium does not use is read too, and it is
-told how much of it is not empty.
+shown with their sha256. What the medium does not use is read too: it has to be
+zero, up to the medium's end.
 
 The publisher's root.json is --root, or that of this machine's image.
 
@@ -117,11 +117,8 @@ func (a mediaVerifyAnswer) print(g *globals) error {
 	if a.Answers != nil {
 		row("answers", "not signed: put there by who wrote the medium, %d bytes, %s", a.Answers.Size, a.Answers.Digest)
 	}
-	if a.Left > 0 {
-		row("left", "%s lie where the medium uses nothing; nothing reads them", formatBytes(a.Left))
-	}
 	if a.Intact {
-		row("intact", "%s in use, exactly what was signed", formatBytes(a.Bytes))
+		row("intact", "%s in use are exactly what was signed, %s are empty", formatBytes(a.Bytes), formatBytes(a.Empty))
 	}
 	return t.Flush()
 }

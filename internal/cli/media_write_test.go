@@ -67,7 +67,7 @@ func TestMediaLife(t *testing.T) {
 	}
 
 	mediaVerb(t, exitOK, "/dev/sdb holds desktop 1.0.0: ", "write", site, "--root", root, "--to", "/dev/sdb", "--yes")
-	mediaVerb(t, exitOK, "exactly what was signed", "verify", "/dev/sdb", "--root", root)
+	mediaVerb(t, exitOK, "are exactly what was signed", "verify", "/dev/sdb", "--root", root)
 	mediaVerb(t, exitOK, "holds    an Ashlar medium", "drives")
 
 	out := mediaVerb(t, exitOK, "", "write", "/dev/sdb", "--root", root, "--to", "sdd", "-o", iso, "--yes", "--answers", answers, "--json")
@@ -219,7 +219,7 @@ func TestMediaFromRegistry(t *testing.T) {
 	if sent.Load() != all {
 		t.Errorf("the second stick took %d bytes from the network", sent.Load()-all)
 	}
-	mediaVerb(t, exitOK, "exactly what was signed", "verify", "/dev/sdd", "--root", root)
+	mediaVerb(t, exitOK, "are exactly what was signed", "verify", "/dev/sdd", "--root", root)
 }
 
 // countingWriter breaks the connection when too much was sent.
@@ -259,5 +259,5 @@ func TestMediaWriteGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	mediaVerb(t, exitOK, "holds desktop 1.0.0", "write", site, "--root", root, "-o", iso+".cut")
-	mediaVerb(t, exitOK, "exactly what was signed", "verify", iso+".cut", "--root", root)
+	mediaVerb(t, exitOK, "are exactly what was signed", "verify", iso+".cut", "--root", root)
 }

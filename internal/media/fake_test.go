@@ -25,6 +25,7 @@ type fakeDrive struct {
 	wraps  bool  // what is beyond that lands at the beginning
 	blocks map[int64][]byte
 	flips  int64 // a block that comes back with a wrong bit; 0: none
+	keeps  bool  // it cannot discard
 
 	log     []written
 	flushed int   // writes of the log that are on the medium for certain
@@ -100,6 +101,13 @@ func (d *fakeDrive) apply(w written) {
 }
 
 func (d *fakeDrive) Discard(off, n int64) error {
+	if d.keeps {
+		return errors.ErrUnsupported
+	}
+	return d.Zero(off, n)
+}
+
+func (d *fakeDrive) Zero(off, n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopAt > 0 && len(d.log) >= d.stopAt {
@@ -193,6 +201,14 @@ func (m *image) on(d *fakeDrive) (int64, bool) {
 		for i := range b {
 			if b[i] != m.data[p.offset][i] {
 				return p.offset + int64(i), false
+			}
+		}
+	}
+	for _, h := range holesOf(m.pieces, m.size) {
+		for off := h.from; off < h.to; off += drive.Block {
+			b := make([]byte, drive.Block)
+			if d.ReadAt(b, off); !bytes.Equal(b, zeros[:]) {
+				return off, false
 			}
 		}
 	}

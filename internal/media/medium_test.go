@@ -79,11 +79,11 @@ func TestMediumProvesItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Changed) != 0 || v.Bytes != s.Map.Data() || v.Left != 0 || v.Answers == nil || v.Answers.Size != 13 {
+	if len(v.Changed) != 0 || v.Bytes != s.Map.Data() || v.Answers == nil || v.Answers.Size != 13 {
 		t.Errorf("it says %+v", v)
 	}
-	if want := mediatest.Size - s.Map.Data() - medium.PapersSize - medium.AnswersSize; v.Unused != want {
-		t.Errorf("it says that %d bytes are in no use, want %d", v.Unused, want)
+	if want := mediatest.Size - s.Map.Data() - medium.PapersSize - medium.AnswersSize; v.Empty != want {
+		t.Errorf("it says that %d bytes have to be zero, want %d", v.Empty, want)
 	}
 
 	// The file is the published image, but for what is open.
@@ -128,6 +128,8 @@ func TestOneBitChanged(t *testing.T) {
 		"boot file":       {at: mediatest.ESP + 4<<20, part: "the boot partition (ashlar-media-esp)"},
 		"payload":         {at: mediatest.Payload + 12345678, part: "the payload (ashlar-payload)"},
 		"backup table":    {at: mediatest.Size - 400, part: "the partition table"},
+		"a hole":          {at: mediatest.Payload + 25<<20, part: "the payload (ashlar-payload)"},
+		"free space":      {at: mediatest.ESP + 2<<20, part: "the boot partition (ashlar-media-esp)"},
 		"partition table": {at: 1024 + 60, err: "it holds no Ashlar medium"},
 		"document":        {at: mediatest.Papers + 512 + 30, err: "the medium is damaged"},
 		"a name":          {at: mediatest.Papers + 10, err: "the medium is damaged"},
@@ -155,24 +157,6 @@ func TestOneBitChanged(t *testing.T) {
 				t.Errorf("byte %d has another bit, and it says %+v", c.at, v.Changed)
 			}
 		})
-	}
-}
-
-// What lies in a hole is told, and is no damage.
-func TestLeftInAHole(t *testing.T) {
-	s, p := signedSource(t)
-	path := writtenFile(t, s, "")
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("old data"), mediatest.Payload+25<<20); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	v, err := verifyFile(t, path, p)
-	if err != nil || len(v.Changed) != 0 || v.Left != 8 {
-		t.Errorf("it says %+v, %v", v, err)
 	}
 }
 
@@ -270,7 +254,7 @@ func TestTrueDrive(t *testing.T) {
 	if !w.Discarded {
 		t.Error("the drive was not told what it does not hold any more")
 	}
-	if v, err := verifyFile(t, path, p); err != nil || len(v.Changed) != 0 || v.Left != 0 {
+	if v, err := verifyFile(t, path, p); err != nil || len(v.Changed) != 0 {
 		t.Errorf("it says %+v, %v", v, err)
 	}
 	st, err := os.Stat(file)

@@ -30,6 +30,25 @@ func sortPieces(pieces []piece) {
 	slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.offset, b.offset) })
 }
 
+// span is a range, from its first byte up to, and without, to.
+type span struct{ from, to int64 }
+
+// holesOf is what no piece covers of the first size bytes. The pieces are sorted.
+func holesOf(pieces []piece, size int64) []span {
+	var holes []span
+	at := int64(0)
+	for i := range pieces {
+		if p := &pieces[i]; p.offset > at {
+			holes = append(holes, span{at, p.offset})
+		}
+		at = max(at, pieces[i].end())
+	}
+	if at < size {
+		holes = append(holes, span{at, size})
+	}
+	return holes
+}
+
 // inFlight is how many pieces are on their way at once: enough to keep a drive
 // busy while the next ones are read and hashed. It bounds memory, too.
 const inFlight = 4

@@ -88,7 +88,7 @@ func Restore(ctx context.Context, dev drive.Device, o RestoreOptions, report pro
 	var nonce [32]byte
 	rand.Read(nonce[:]) // no other write is gone on with
 	w := &burn{
-		dev: dev, name: o.Name, about: hex.EncodeToString(nonce[:]), size: dev.Size(), report: report,
+		dev: dev, name: o.Name, about: hex.EncodeToString(nonce[:]), report: report,
 		pieces: append(pieces, table...),
 	}
 	return w.run(ctx)

@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -22,8 +20,7 @@ import (
 type Verified struct {
 	Bytes   int64    `json:"bytes"`   // in use, and compared
 	Changed []Change `json:"changed"` // what is not as it was signed
-	Unused  int64    `json:"unused"`  // bytes of the image in no use, of which
-	Left    int64    `json:"left"`    // so many are not zero: left there, and read by nothing
+	Empty   int64    `json:"empty"`   // that have to be zero, and were read too
 	Answers *Answers `json:"answers"` // null: there are none
 }
 
@@ -43,9 +40,10 @@ type Answers struct {
 }
 
 // Verify compares everything on a medium that is in use with its map, which was
-// believed before, and looks at the rest.
+// believed before, and sees that the rest of it is zero. What a drive has behind the
+// medium's end is nobody's.
 func (m *Medium) Verify(ctx context.Context, report progress.Reporter) (*Verified, error) {
-	v := &Verified{Bytes: m.Map.Data(), Changed: []Change{}, Unused: m.Map.Size}
+	v := &Verified{Bytes: m.Map.Data(), Changed: []Change{}}
 	if err := m.dev.Forget(); err != nil {
 		return nil, err
 	}
@@ -66,10 +64,10 @@ func (m *Medium) Verify(ctx context.Context, report progress.Reporter) (*Verifie
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(v.Changed, func(a, b Change) int { return cmp.Compare(a.Offset, b.Offset) })
 	if err := m.holes(ctx, v, report); err != nil {
 		return nil, err
 	}
+	slices.SortFunc(v.Changed, func(a, b Change) int { return cmp.Compare(a.Offset, b.Offset) })
 	return v, m.answers(v)
 }
 
@@ -100,43 +98,43 @@ func (m *Medium) part(p *piece) string {
 	return "the partition table and the start of the medium"
 }
 
-// holes looks at what the map does not speak of. Nothing that boots reads it: whatever
-// says where something is, is in use itself. So it is told, and is no damage: a drive that
-// cannot discard keeps there what it held before.
+// holes reads what has to be zero.
 func (m *Medium) holes(ctx context.Context, v *Verified, report progress.Reporter) error {
-	type span struct{ from, to int64 }
-	var used []span
-	for _, e := range m.Map.Extents {
-		used = append(used, span{e.Offset, e.Offset + e.Length})
-	}
+	used := m.Source().extents()
 	for _, r := range m.Map.Open {
-		used = append(used, span{r.Offset, r.Offset + r.Length})
+		used = append(used, piece{offset: r.Offset, length: r.Length})
 	}
-	used = append(used, span{m.Map.Size, m.Map.Size})
-	slices.SortFunc(used, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	sortPieces(used)
 	b := drive.Buffer(maxPiece)
-	at := int64(0)
-	for _, u := range used {
-		v.Unused -= u.to - u.from
-		for at < u.from {
+	for _, h := range holesOf(used, m.Map.Size) {
+		v.Empty += h.to - h.from
+		for at := h.from; at < h.to; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			part := b[:min(maxPiece, u.from-at)]
-			if _, err := m.dev.ReadAt(part, at); err != nil && !errors.Is(err, io.EOF) {
-				return fmt.Errorf("reading %s: %w", m.Name, err)
+			p := piece{offset: at, length: min(maxPiece, h.to-at)}
+			part := b[:p.length]
+			if _, err := m.dev.ReadAt(part, at); err != nil {
+				v.Changed = append(v.Changed, m.change(&p, err))
+			} else if first, last := notZero(part); first < last {
+				v.Changed = append(v.Changed, m.change(&piece{offset: at + first, length: last - first}, nil))
 			}
-			for i := 0; i < len(part); i += drive.Block {
-				if block := part[i : i+drive.Block]; !bytes.Equal(block, zeros[:]) {
-					v.Left += drive.Block - int64(bytes.Count(block, zeros[:1]))
-				}
-			}
-			at += int64(len(part))
-			report.Add(int64(len(part)))
+			at += p.length
+			report.Add(p.length)
 		}
-		at = u.to
 	}
 	return nil
+}
+
+// notZero is from the first to behind the last block of b that is not zero.
+func notZero(b []byte) (first, last int64) {
+	first = int64(len(b))
+	for at := int64(0); at < int64(len(b)); at += drive.Block {
+		if !bytes.Equal(b[at:at+drive.Block], zeros[:]) {
+			first, last = min(first, at), at+drive.Block
+		}
+	}
+	return first, last
 }
 
 var zeros [drive.Block]byte

@@ -16,6 +16,7 @@ const (
 	headEnd    = 64 << 10 // what firmware looks at first is before this: GPT, volume descriptors
 	wipeBytes  = 1 << 20  // at both ends of a drive; tables and the file systems' magics are there
 	markEvery  = 64       // pieces between two marks of how far a write is
+	oneZero    = 64 << 20 // bytes to clear at once: this may have to write them
 	oneDiscard = 1 << 30  // bytes to discard at once: the kernel does not let itself be interrupted
 )
 
@@ -81,6 +82,9 @@ func (w *burn) begin(ctx context.Context) error {
 	if err := w.discard(ctx); err != nil {
 		return err
 	}
+	if err := w.empty(ctx); err != nil {
+		return err
+	}
 	size := w.dev.Size()
 	if err := w.zero(drive.Block, min(wipeBytes, size)); err != nil {
 		return err
@@ -110,6 +114,31 @@ func (w *burn) discard(ctx context.Context) error {
 		}
 	}
 	w.answer.Discarded = true
+	return nil
+}
+
+// empty makes the holes of the medium zero: it has file systems whose tables and
+// directories end in zeros, so that what a drive held before must not show there.
+// Drives that discard mostly do this without writing; others have to be written.
+func (w *burn) empty(ctx context.Context) error {
+	holes := holesOf(w.pieces, w.size)
+	total := int64(0)
+	for _, h := range holes {
+		total += h.to - h.from
+	}
+	w.report.Stage("clearing "+w.name, total, progress.Bytes)
+	for _, h := range holes {
+		for off := h.from; off < h.to; off += oneZero {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(oneZero, h.to-off)
+			if err := w.dev.Zero(off, n); err != nil {
+				return fmt.Errorf("clearing bytes %d+%d: %w", off, n, err)
+			}
+			w.report.Add(n)
+		}
+	}
 	return nil
 }
 

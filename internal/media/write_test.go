@@ -12,8 +12,15 @@ import (
 )
 
 func TestWriteHoldsTheImage(t *testing.T) {
+	for _, keeps := range []bool{false, true} {
+		writeHoldsTheImage(t, keeps)
+	}
+}
+
+func writeHoldsTheImage(t *testing.T, keeps bool) {
 	m := newImage(1, 8<<20)
 	d := filled(20 << 20)
+	d.keeps = keeps
 	got := mustRun(t, m.burn(d, "map-1"))
 	if off, ok := m.on(d); !ok {
 		t.Fatalf("byte %d is wrong", off)
@@ -22,7 +29,7 @@ func TestWriteHoldsTheImage(t *testing.T) {
 	for _, p := range m.pieces {
 		want += p.length
 	}
-	if got.Bytes != want || got.Resumed != 0 || !got.Discarded {
+	if got.Bytes != want || got.Resumed != 0 || got.Discarded == keeps {
 		t.Errorf("it says %+v, want %d bytes", got, want)
 	}
 	if d.read < want {

@@ -27,6 +27,8 @@ type Device interface {
 	// Discard says that a range holds nothing any more. What is read there
 	// afterwards is up to the device; ErrUnsupported: it took no notice.
 	Discard(off, n int64) error
+	// Zero makes a range read as zeros, by writing none where the drive knows how.
+	Zero(off, n int64) error
 	// Flush returns when everything that was written is on the medium.
 	Flush() error
 	// Forget empties the caches above the medium.
@@ -129,24 +131,45 @@ func (d *device) WriteAt(b []byte, off int64) (int, error) { return d.f.WriteAt(
 func (d *device) Flush() error { return d.f.Sync() }
 
 func (d *device) Discard(off, n int64) error {
-	var err error
 	if d.file {
-		err = d.control(func(fd int) error {
-			return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-		})
-	} else {
-		area := [2]uint64{uint64(off), uint64(n)}
-		err = d.control(func(fd int) error {
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKDISCARD, uintptr(unsafe.Pointer(&area))); errno != 0 {
-				return errno
-			}
-			return nil
-		})
+		return d.Zero(off, n)
 	}
+	err := d.onRange(unix.BLKDISCARD, off, n)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) {
 		return errors.ErrUnsupported
 	}
 	return err
+}
+
+// Zero of a drive that has no command for it lets the kernel write zeros.
+func (d *device) Zero(off, n int64) error {
+	if !d.file {
+		return d.onRange(unix.BLKZEROOUT, off, n)
+	}
+	err := d.control(func(fd int) error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	zeros := Buffer(int(min(n, 1<<20)))
+	for end := off + n; off < end; off += int64(len(zeros)) {
+		if _, err := d.f.WriteAt(zeros[:min(int64(len(zeros)), end-off)], off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onRange is one of the kernel's commands for a range of a drive.
+func (d *device) onRange(command uintptr, off, n int64) error {
+	area := [2]uint64{uint64(off), uint64(n)}
+	return d.control(func(fd int) error {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), command, uintptr(unsafe.Pointer(&area))); errno != 0 {
+			return errno
+		}
+		return nil
+	})
 }
 
 // Forget matters where O_DIRECT could not be had, and for what was read before

@@ -94,12 +94,13 @@ func checkDevice(t *testing.T, dev Device) {
 		}
 	}
 	for name, err := range map[string]error{
-		"discard": dev.Discard(8<<20, 8<<20), "flush": dev.Flush(), "forget": dev.Forget(),
+		"discard": dev.Discard(8<<20, 8<<20), "zero": dev.Zero(1<<20, 1<<20), "flush": dev.Flush(), "forget": dev.Forget(),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	clear(b[1<<20 : 2<<20])
 	if _, err := dev.ReadAt(got, 0); err != nil || !bytes.Equal(b, got) {
 		t.Errorf("it does not read what was written (%v)", err)
 	}
