@@ -30,6 +30,7 @@ const (
 	Pinned       Kind = "pinned"
 	Unpinned     Kind = "unpinned"
 	Removed      Kind = "removed"
+	Reset        Kind = "reset" // /etc and /var went back to the image's, while it was to boot
 )
 
 // Who an event is by, where it was no person. A person is the user's name.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ashlar-os/ashlar/internal/image/verity"
 	"github.com/ashlar-os/ashlar/internal/machine/etc"
+	"github.com/ashlar-os/ashlar/internal/machine/history"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
 
@@ -20,6 +21,9 @@ const imageEtc = "usr/etc"
 
 // mountEtc completes the root: /etc, /var and the root partition.
 func (b *boot) mountEtc() error {
+	if err := b.reset(); err != nil {
+		return err
+	}
 	if err := b.mergeEtc(); err != nil {
 		return err
 	}
@@ -45,6 +49,17 @@ func (b *boot) mountEtc() error {
 		return fmt.Errorf("making %q read-only: %w", target, err)
 	}
 	return nil
+}
+
+// reset takes away what this machine has of its own, when somebody asked for that
+// (ashlar reset). It may take a while: /var is removed.
+func (b *boot) reset() error {
+	did, err := b.store.Reset()
+	if did && err == nil {
+		say(levelInfo, "/etc and /var are as the image has them: the machine was reset")
+		b.tell(history.Reset, "/etc and /var are as the image has them")
+	}
+	return err
 }
 
 // mergeEtc carries the changes of /etc over from the deployment that this one
