@@ -214,7 +214,7 @@ func verbs() []func(*globals) *cobra.Command {
 		newServeCommand, newKeysCommand, newPublishCommand, newChannelCommand, newTrustCommand, newDiskCommand, newSecureBootCommand, newMediaCommand,
 		newStatusCommand, newUpdateCommand, newSwitchCommand, newRollbackCommand,
 		newPinCommand, newUnpinCommand, newEtcCommand, newVerifyCommand, newGCCommand,
-		newHealthCommand, newHistoryCommand,
+		newHealthCommand, newHistoryCommand, newInstallCommand, newResetCommand,
 		newBootRecordCommand,
 		newComposefsCommand,
 	}

@@ -106,6 +106,11 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	if err := j.openRoot(ctx); err != nil {
 		return err
 	}
+	if j.plan.Mode == KeepVar {
+		if err := j.mayReplace(ctx); err != nil {
+			return err
+		}
+	}
 	j.p.Stage("making file systems", 0, progress.Items)
 	if err := j.esp.format(ctx, j.espDev); err != nil {
 		return err
@@ -114,6 +119,20 @@ func (j *job) prepare(ctx context.Context) (err error) {
 		return nil
 	}
 	return formatRoot(ctx, j.rootDev)
+}
+
+// mayReplace asks the machine whose /var is kept what it accepted before: nothing
+// older replaces it. Until here it boots as it did.
+func (j *job) mayReplace(ctx context.Context) error {
+	if err := j.mountAt(j.rootDev, j.rootDir(), "ext4"); err != nil {
+		return err
+	}
+	s, err := store.Open(filepath.Join(j.rootDir(), "ashlar"))
+	if err == nil {
+		m := &update.Machine{Store: s, Arch: j.Arch, Root: j.Root, Now: j.Now}
+		_, err = m.CheckMedium(ctx, j.Medium, j.plan.Origin)
+	}
+	return errors.Join(err, j.unmount())
 }
 
 // openRoot encrypts the root partition, or unlocks the one that is kept.
@@ -147,13 +166,9 @@ func (j *job) varDir() string  { return j.machine.Store.VarPath() }
 // mount mounts both file systems and opens the machine that is to be.
 func (j *job) mount(context.Context) error {
 	for _, m := range []struct{ dev, dir, kind string }{{j.rootDev, j.rootDir(), "ext4"}, {j.espDev, j.espDir(), j.esp.kind}} {
-		if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		if err := j.mountAt(m.dev, m.dir, m.kind); err != nil {
 			return err
 		}
-		if err := unix.Mount(m.dev, m.dir, m.kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, ""); err != nil {
-			return fmt.Errorf("mounting %q: %w", m.dev, err)
-		}
-		j.mounted = append(j.mounted, m.dir)
 	}
 	s, err := store.Create(filepath.Join(j.rootDir(), "ashlar"))
 	if err != nil {
@@ -169,6 +184,17 @@ func (j *job) mount(context.Context) error {
 	j.machine = &update.Machine{
 		Store: s, ESP: partition, Firmware: j.Firmware, Arch: j.Arch, Root: j.Root, Now: j.Now, By: "installer",
 	}
+	return nil
+}
+
+func (j *job) mountAt(dev, dir, kind string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount(dev, dir, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, ""); err != nil {
+		return fmt.Errorf("mounting %q: %w", dev, err)
+	}
+	j.mounted = append(j.mounted, dir)
 	return nil
 }
 
@@ -274,6 +300,9 @@ func (j *job) forget() error {
 		}
 	}
 	if err := os.Remove(s.UnsealedMarker()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := s.CancelReset(); err != nil {
 		return err
 	}
 	return history.Tally{}.Write(s.Dir)

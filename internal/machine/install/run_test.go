@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/update"
 	"github.com/ashlar-os/ashlar/internal/machine/update/updatetest"
 	"github.com/ashlar-os/ashlar/internal/program"
+	"github.com/ashlar-os/ashlar/internal/trust"
 )
 
 // site publishes releases with all that an installation asks an image for.
@@ -385,6 +387,7 @@ func TestKeepVar(t *testing.T) {
 		b.must(os.WriteFile(filepath.Join(c.Store().VarPath(), "home/ada/thesis"), []byte("years of work"), 0o600))
 		b.must(os.WriteFile(filepath.Join(c.Store().EtcUpper(old.Image()), "motd"), []byte("old"), 0o644))
 	})
+	first := b.in
 	b.insert("2.0.0")
 	disk.Content = "a partition table with 2 partitions"
 	a := answers()
@@ -410,6 +413,20 @@ func TestKeepVar(t *testing.T) {
 		}
 		if got, _ := os.ReadFile(filepath.Join(upper, "hostname")); string(got) != "newbox\n" {
 			t.Errorf("host name %q", got)
+		}
+	})
+	// A medium from before is refused, and the machine boots as it did.
+	newer := b.in
+	b.in = first
+	plan, err := b.in.Plan(context.Background(), a, []Disk{disk})
+	b.must(err)
+	if _, err := b.in.Run(context.Background(), plan, nil); !errors.Is(err, trust.ErrRollback) {
+		t.Errorf("with an older medium: %v", err)
+	}
+	b.in = newer
+	b.look(disk, func(c *updatetest.Computer) {
+		if got := c.WouldBoot(); got != b.rel.Image() {
+			t.Errorf("%s would boot", got)
 		}
 	})
 	// Started over, nothing of it is left.
