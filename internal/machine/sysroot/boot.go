@@ -249,6 +249,7 @@ func (b *boot) mountRoot() error {
 	if err == nil && kind == luksKind {
 		if err = b.unlock(); err == nil {
 			b.record.RootDevice = b.disk.root
+			b.finish("unlock") // mostly a person's time
 			kind, err = probe(b.disk.root)
 		}
 	}
