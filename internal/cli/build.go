@@ -272,6 +272,9 @@ func newestRelease(ctx context.Context, dir, name string) (*release.Document, er
 	}
 	var newest *release.Document
 	for _, tag := range tags {
+		if tag == registry.TagTrust {
+			continue
+		}
 		rel, err := repo.ReadRelease(ctx, tag)
 		if err != nil {
 			return nil, err

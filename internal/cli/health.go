@@ -107,23 +107,33 @@ func printHealth(g *globals, report *health.Report) error {
 	return nil
 }
 
-// runHealthBoot is what ashlar-health.service runs: what fails is kept.
+// runHealthBoot is what ashlar-health.service runs: what fails is kept. Only what
+// keeps it can write to the store; the checks, which are anybody's, cannot.
 func runHealthBoot(ctx context.Context, g *globals) error {
-	m, err := openStore()
-	if err != nil {
-		return err
-	}
 	report, err := checkHealth(ctx)
 	if err != nil {
 		return err
 	}
 	if !report.Good {
-		f := report.Failure(history.BootID(machineRoot()))
-		if err := errors.Join(m.RecordFailure(f), stayFailed(m)); err != nil {
+		keep := func() error { return keepFailure(report.Failure(history.BootID(machineRoot()))) }
+		if machineRoot() == "/" {
+			err = sysroot.Writable(sysrootDir, keep)
+		} else {
+			err = keep()
+		}
+		if err != nil {
 			g.printError(err) // what failed is said below all the same
 		}
 	}
 	return printHealth(g, report)
+}
+
+func keepFailure(f history.Failure) error {
+	m, err := openStore()
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.RecordFailure(f), stayFailed(m))
 }
 
 // stayFailed keeps a boot that was not on trial from being held against a

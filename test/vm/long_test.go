@@ -214,8 +214,8 @@ func (m *machine) count(dir string) int {
 // listings of a store, for people and programs.
 const (
 	objectNames = "cd /sysroot/ashlar && find objects images -type f | LC_ALL=C sort"
-	otherNames  = `cd /sysroot/ashlar && find . -mindepth 1 \( -path ./objects -o -path ./images -o -path ./var \) -prune -o -printf '%P\n' | grep -v '^deployments/[0-9a-f]*/etc' | sed 's/generation-*[0-9]*/GENERATION/' | LC_ALL=C sort`
-	etcNames    = `cd /sysroot/ashlar/deployments/$(ashlar status --json | tr -d ' ",' | sed -n 's/^running://p')/etc && find . -mindepth 1 | LC_ALL=C sort`
+	others      = `cd /sysroot/ashlar && find . -mindepth 1 \( -path ./objects -o -path ./images -o -path ./var \) -prune -o -printf '%P\n' | grep -v '^deployments/[0-9a-f]*/etc/' | sed 's/generation-[0-9]*/GENERATION/; s/[0-9]*\.\(root\|channels\|snapshot\|targets\)\.json/N.\1.json/' | LC_ALL=C sort`
+	etcNames    = `cd /sysroot/ashlar/deployments/$(ashlar status --json | tr -d ' ",' | sed -n 's/^running://p')/etc && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort`
 	sizes       = `cd /sysroot/ashlar && du -s -B1 objects images deployments trust | awk '{n+=$1} END {printf "%d ", n}'
 		find . -mindepth 1 -path ./var -prune -o -print | wc -l | tr '\n' ' '; df -B1 --output=used /efi | tail -1 | tr -d '\n'; df --output=iused /sysroot | tail -1`
 )
@@ -281,11 +281,34 @@ func (l *longLife) expectStore(fresh *machine) {
 		l.t.Errorf("%s is missing", name)
 	}
 	l.t.Logf("%d objects and images, as they must be", len(got))
-	l.t.Logf("all else in the store:\n%s\nfresh:\n%s", l.sh(otherNames), fresh.sh(otherNames))
-	l.t.Logf("/etc:\n%s\nfresh:\n%s", l.sh(etcNames), fresh.sh(etcNames))
+
+	// All else is there once for the fresh machine's deployment, and once more for
+	// the one before.
+	l.expectNames("in the store", others, fresh, func(name string) bool {
+		return strings.HasPrefix(name, "deployments/"+l.image(l.before)) || strings.HasSuffix(name, "/etc.json") || name == "history.1"
+	})
+	l.expectNames("in /etc", etcNames, fresh, func(name string) bool {
+		return slices.Contains([]string{"local.conf", "motd", "motd.ashlar-new"}, name)
+	})
 	l.expect("boot files", strconv.Itoa(l.count("/efi/EFI/Linux")), "2")
 	const esp = "cd /efi && find . -path ./EFI/Linux -prune -o -type f -print | LC_ALL=C sort"
 	l.expect("the ESP, but for boot files", l.sh(esp), fresh.sh(esp))
+}
+
+// expectNames compares a listing with a fresh machine's; what is more must be known.
+func (l *longLife) expectNames(what, script string, fresh *machine, known func(string) bool) {
+	l.t.Helper()
+	want := lines(fresh.sh(script))
+	for _, name := range lines(l.sh(script)) {
+		if !slices.Contains(want, name) && !known(name) {
+			l.t.Errorf("%s: %s is a leak", what, name)
+		}
+	}
+}
+
+// image is the digest of the image of a release.
+func (l *longLife) image(version string) string {
+	return strings.TrimPrefix(l.needs(version)[0], "images/")
 }
 
 // needs lists the files of a store that a release in the site needs.
