@@ -34,6 +34,7 @@ func TestMedium(t *testing.T) {
 }
 
 func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
+	t.Parallel()
 	m := newMachineWith(t, vmtest.Config{Base: image, Bus: bus, Closed: true})
 	m.step("boot", m.Boot)
 	m.sh("systemctl is-system-running --wait >/dev/null; systemctl is-active multi-user.target")
@@ -45,7 +46,7 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 	if r := record.Medium; r == nil || r.Device != device || r.Papers.Length != medium.PapersSize || r.Answers.Length != medium.AnswersSize || record.Foreign != sysroot.ForeignRefuse {
 		t.Errorf("boot.json: %+v", record)
 	}
-	m.expect("tmpfs, EROFS and overlays", m.sh("findmnt -no FSTYPE / /sysroot /etc /var"), "overlay\nerofs\noverlay\ntmpfs")
+	m.expect("tmpfs, EROFS and overlays", m.sh("for at in / /sysroot /etc /var; do findmnt -no FSTYPE $at; done"), "overlay\nerofs\noverlay\ntmpfs")
 	said := m.sh("ashlar status")
 	m.expectContains("status", said, `medium      "`+device+`" runs server-1.0.0, image `+record.Image.Short())
 	m.expectContains("status", said, "root        sealed: the kernel checks every block of the medium")
@@ -62,7 +63,7 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 	m.fails("mount -o remount,rw /sysroot")
 	m.fails("blockdev --setrw " + record.Medium.Payload + " && dd if=/dev/zero of=" + record.Medium.Payload + " bs=4096 count=1 conv=fsync")
 	if bus != vmtest.CD {
-		m.expectContains("mounting its ESP", m.fails("mount "+device+"1 /mnt"), "already mounted or mount point busy")
+		m.expectContains("mounting its ESP", m.fails("mkdir /run/story && mount "+device+"1 /run/story"), "already mounted or mount point busy")
 	}
 	m.sh("echo gone > /etc/story && echo gone > /var/lib/story && sync")
 	m.step("reboot", m.Reboot)
@@ -72,6 +73,7 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 // refusesChangedMedium changes one byte in the middle of the payload, which nothing
 // at the start needs.
 func refusesChangedMedium(t *testing.T, image string) {
+	t.Parallel()
 	f, err := os.Open(image)
 	if err != nil {
 		t.Fatal(err)
