@@ -103,6 +103,17 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Check returns an [Error] for the first of these programs that is not there, for
+// work that must not find that out in the middle.
+func Check(names ...string) error {
+	for _, name := range names {
+		if _, err := exec.LookPath(find(name)); err != nil {
+			return &Error{Name: name, Err: exec.ErrNotFound}
+		}
+	}
+	return nil
+}
+
 // find looks for a program in PATH, and then where Debian keeps what its users
 // do not have in theirs: mkfs and its like.
 func find(name string) string {

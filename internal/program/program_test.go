@@ -108,3 +108,14 @@ func living(t *testing.T, group int) (n int) {
 	}
 	return n
 }
+
+// Check names the first program that is not there, with the package that has it.
+func TestCheck(t *testing.T) {
+	if err := Check("sh", "mke2fs"); err != nil { // mke2fs is not in everybody's PATH
+		t.Error(err)
+	}
+	var missing *Error
+	if err := Check("sh", "no-such-program", "cat"); !errors.As(err, &missing) || missing.Name != "no-such-program" {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/machine/secureboot"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 	"github.com/ashlar-os/ashlar/internal/machine/update"
+	"github.com/ashlar-os/ashlar/internal/program"
 )
 
 // Installer is a computer that was started from a medium.
@@ -92,6 +93,13 @@ type PlanUser struct {
 func (in *Installer) Plan(ctx context.Context, a *Answers, disks []Disk) (*Plan, error) {
 	if err := a.Check(); err != nil {
 		return nil, err
+	}
+	programs := []string{"mkfs.vfat", "mke2fs"}
+	if a.Encryption.Passphrase != "" {
+		programs = append(programs, "cryptsetup")
+	}
+	if err := program.Check(programs...); err != nil {
+		return nil, fmt.Errorf("the image cannot install itself: %w", err)
 	}
 	found, err := in.believe(ctx)
 	if err != nil {
