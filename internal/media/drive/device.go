@@ -141,16 +141,17 @@ func (d *device) Discard(off, n int64) error {
 	return err
 }
 
-// Zero of a drive that has no command for it lets the kernel write zeros.
+// Zero gives the range back where that leaves zeros: a file, and drives that promise
+// it. For others the kernel writes zeros, by the drive's own command if it has one.
 func (d *device) Zero(off, n int64) error {
-	if !d.file {
-		return d.onRange(unix.BLKZEROOUT, off, n)
-	}
 	err := d.control(func(fd int) error {
 		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
-	if !errors.Is(err, unix.EOPNOTSUPP) {
+	switch {
+	case !errors.Is(err, unix.EOPNOTSUPP):
 		return err
+	case !d.file:
+		return d.onRange(unix.BLKZEROOUT, off, n)
 	}
 	zeros := Buffer(int(min(n, 1<<20)))
 	for end := off + n; off < end; off += int64(len(zeros)) {
