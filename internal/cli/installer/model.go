@@ -195,7 +195,7 @@ func (m *Model) enter(p page) {
 			field{label: "Full name", value: &a.User.FullName},
 			field{label: "Password", value: &a.User.Password, secret: true, hint: "empty: by SSH key alone"},
 			field{label: "Once more", value: &m.repeat, secret: true},
-			field{label: "SSH key", value: m.sshKey(), hint: "a line such as ssh-ed25519 AAAA…; may be empty"})
+			field{label: "SSH key", value: m.sshKey(), hint: "a line such as ssh-ed25519 AAAA...; may be empty"})
 	case pageEncrypt:
 		m.repeatPass = ""
 		hint := "empty: the disk is not encrypted"
