@@ -129,5 +129,8 @@ func runBootRecord(ctx context.Context, g *globals) error {
 	if err := m.RecordGoodBoot(); err != nil {
 		return err
 	}
-	return clearAway(ctx, m)
+	if err := clearAway(ctx, m); err != nil {
+		return err
+	}
+	return tendLoader(m)
 }

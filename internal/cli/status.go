@@ -31,12 +31,13 @@ type statusAnswer struct {
 	Kept        bool               `json:"kept"`        // what runs is not good, and kept because nothing here gets further
 	Deployments []statusDeployment `json:"deployments"` // newest version first
 	Conflicts   []etc.Item         `json:"etc_conflicts"`
-	Boot        bootAnswer         `json:"boot"`            // how the running system was started
-	SecureBoot  secureBootAnswer   `json:"secure_boot"`     // what the firmware checks, and who signed what it starts
-	Foreign     []string           `json:"foreign_entries"` // boot files that are not Ashlar's
-	Broken      []string           `json:"broken"`          // deployments that cannot be read or booted, and why
-	Room        *update.Ahead      `json:"room,omitempty"`  // for an update of the size of what runs, where that can be told
-	Short       []string           `json:"short"`           // of room, sentences: the next update may not fit
+	Boot        bootAnswer         `json:"boot"`             // how the running system was started
+	SecureBoot  secureBootAnswer   `json:"secure_boot"`      // what the firmware checks, and who signed what it starts
+	Loader      *loaderAnswer      `json:"loader,omitempty"` // of a machine; a medium has its own
+	Foreign     []string           `json:"foreign_entries"`  // boot files that are not Ashlar's
+	Broken      []string           `json:"broken"`           // deployments that cannot be read or booted, and why
+	Room        *update.Ahead      `json:"room,omitempty"`   // for an update of the size of what runs, where that can be told
+	Short       []string           `json:"short"`            // of room, sentences: the next update may not fit
 
 	Medium     *mediumAnswer       `json:"medium,omitempty"`     // that the system runs from; then there are no deployments
 	Encryption *sysroot.Encryption `json:"encryption,omitempty"` // of the root partition
@@ -96,6 +97,7 @@ func runStatus(_ context.Context, g *globals) error {
 	}
 	answer.Boot = checkBoot(m, s, []verity.Digest{m.Running})
 	answer.SecureBoot = describeSecureBoot(m, s)
+	answer.Loader = describeLoader(m)
 	if room, err := m.LookAhead(s); err == nil { // else verify says what is wrong
 		answer.Room, answer.Short = room, room.Short()
 	}
@@ -226,6 +228,7 @@ func printStatus(g *globals, answer statusAnswer) {
 	printEncryption(g, answer.Encryption)
 	printSignatures(g, answer)
 	answer.SecureBoot.print(g)
+	answer.Loader.print(g)
 	answer.Boot.print(g)
 	if answer.Next.ID == "" {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}

@@ -84,7 +84,7 @@ func ReadState(root string) (*State, error) {
 		if err != nil {
 			return nil, err
 		}
-		if *v.to, err = decodeUTF16(b); err != nil {
+		if *v.to, err = DecodeUTF16(b); err != nil {
 			return nil, fmt.Errorf("reading EFI variable %q: %w", v.name, err)
 		}
 	}
@@ -117,8 +117,8 @@ func Variable(root, file string) ([]byte, error) {
 	return b[4:], nil
 }
 
-// decodeUTF16 reads UCS-2 up to the first zero, as the loader writes it.
-func decodeUTF16(b []byte) (string, error) {
+// DecodeUTF16 reads the text of a variable, UCS-2 up to the first zero, as the loader writes it.
+func DecodeUTF16(b []byte) (string, error) {
 	if len(b)%2 != 0 {
 		return "", fmt.Errorf("%d bytes are no UTF-16", len(b))
 	}

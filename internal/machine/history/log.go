@@ -33,6 +33,14 @@ const (
 	Reset        Kind = "reset" // /etc and /var went back to the image's, while it was to boot
 )
 
+// The kinds that are about the boot loader (package loader). The deployment is the
+// one whose image brings it.
+const (
+	LoaderTried   Kind = "loader-tried"   // the next boot begins with it
+	LoaderFailed  Kind = "loader-failed"  // it did not start this machine, and was taken away
+	LoaderUpdated Kind = "loader-updated" // it did, and both copies are the same
+)
+
 // Who an event is by, where it was no person. A person is the user's name.
 const (
 	ByLoader = "loader"      // systemd-boot, by counting
