@@ -52,7 +52,7 @@ type Result struct {
 	Map      *medium.Map
 	Encoded  []byte        // the map as it is published
 	Blocks   medium.Digest // of the blob
-	RootHash medium.Digest // of the payload
+	RootHash medium.Digest // of the payload; Build only
 }
 
 // job is one run of Build.
@@ -69,8 +69,6 @@ type job struct {
 const (
 	espName     = "esp"
 	payloadName = "payload"
-	papersName  = "papers"
-	answersName = "answers"
 	isoName     = "iso"
 )
 
@@ -87,17 +85,8 @@ func Build(ctx context.Context, c Content, o Options) (*Result, error) {
 }
 
 func build(ctx context.Context, c Content, o Options) (result *Result, err error) {
-	j := &job{
-		content: c, epoch: c.Created, progress: o.Progress,
-		id: identity.Identity{Format: "ashlar medium 1", Image: c.Image},
-	}
-	if j.progress == nil {
-		j.progress = progress.None
-	}
-	if j.work, err = os.MkdirTemp(o.Work, "medium-*"); err != nil {
-		return nil, err
-	}
-	if j.work, err = filepath.Abs(j.work); err != nil {
+	j, err := newJob(c, o)
+	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(j.work)) }()
@@ -108,10 +97,54 @@ func build(ctx context.Context, c Content, o Options) (result *Result, err error
 	if err := j.makeESP(ctx); err != nil {
 		return nil, err
 	}
-	return j.makeImage(ctx, o.Blocks)
+	if result, err = j.makeImage(ctx, o.Blocks); err != nil {
+		return nil, err
+	}
+	result.RootHash = j.rootHash
+	return result, nil
 }
 
-const mib = int64(1) << 20
+// Parts are the two large partitions of a medium, as files.
+type Parts struct {
+	ESP, Payload string
+}
+
+// Assemble is the last part of Build, from partitions that are there already. Of c it
+// takes name, version, time and the image's digest.
+func Assemble(ctx context.Context, c Content, p Parts, o Options) (result *Result, err error) {
+	j, err := newJob(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("assembling the install medium: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(j.work)) }()
+	for name, target := range map[string]string{j.esp(): p.ESP, j.payload(): p.Payload} {
+		if target, err = filepath.Abs(target); err == nil {
+			err = os.Symlink(target, name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("assembling the install medium: %w", err)
+		}
+	}
+	if result, err = j.makeImage(ctx, o.Blocks); err != nil {
+		return nil, fmt.Errorf("assembling the install medium: %w", err)
+	}
+	return result, nil
+}
+
+func newJob(c Content, o Options) (j *job, err error) {
+	j = &job{
+		content: c, epoch: c.Created, progress: o.Progress,
+		id: identity.Identity{Format: "ashlar medium 1", Image: c.Image},
+	}
+	if j.progress == nil {
+		j.progress = progress.None
+	}
+	if j.work, err = os.MkdirTemp(o.Work, "medium-*"); err != nil {
+		return nil, err
+	}
+	j.work, err = filepath.Abs(j.work)
+	return j, err
+}
 
 // makeESP makes the ESP, just large enough: a CD has no room to waste, and nothing is
 // ever added to it.
@@ -128,7 +161,7 @@ func (j *job) makeESP(ctx context.Context) error {
 		return err
 	}
 	need := info.Size() + int64(len(j.content.Loader))
-	size := max(esp.MinSize, (need+need/32+4*mib+mib-1)/mib*mib) // FAT32 with small clusters takes 1 % for its tables
+	size := max(esp.MinSize, roundUp(need+need/32+4*mib)) // FAT32 with small clusters takes 1 % for its tables
 	if err := os.WriteFile(j.esp(), nil, 0o644); err != nil {
 		return err
 	}

@@ -7,17 +7,16 @@
 //	payload   mkfs.erofs makes the compressed file system with the release's store
 //	verity    behind it goes the dm-verity tree; its root hash goes on a command line
 //	ESP       mkfs.vfat and mtools make it, with the boot file of that command line
-//	image     xorriso puts both behind an ISO 9660 with an El Torito catalogue
-//	blocks    what xorriso writes is read as it comes: its partition table is replaced,
-//	          zeros are left out, and the rest is hashed and stored, once
+//	disc      xorriso writes an ISO 9660 with an El Torito catalogue, and behind it the ESP
+//	image     the payload follows, and a partition table of all replaces xorriso's
+//	blocks    all that is taken as it comes: zeros are left out, the rest is hashed and stored
 //
 // So the image itself is never on the publisher's disk: what is published is the map of
 // its blocks and the blocks. Nothing needs root, a loop device or a mount, and memory does
 // not grow with the image.
 //
-// xorriso's partition table is replaced because a table of Ashlar's has names and ids
-// that follow from the image, and none of the partitions for gaps that xorriso adds; the ISO
-// itself needs no partition.
+// xorriso could append the payload too, but would only copy it through a pipe; and its
+// partition table has names of its own, partitions for gaps, and ids that follow from nothing.
 //
 // The same release and the same versions of the tools give the same bytes.
 package medium

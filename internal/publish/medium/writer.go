@@ -3,44 +3,37 @@ package medium
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/medium"
 	"github.com/ashlar-os/ashlar/internal/progress"
 )
 
-// systemArea is what precedes an ISO 9660, in bytes: there the partition table is.
-const systemArea = 32 << 10
-
 // maxGap is how many bytes of zeros an extent may hold: another one costs a reader and a
 // drive more.
 const maxGap = 64 << 10
 
-// writer takes an image as xorriso writes it, from its first byte to its last, and
-// makes the map and the blob of blocks of the image that it is to be.
+// writer takes an image from its first byte to its last, and makes the map and the blob
+// of its blocks.
 //
 // It works window by window, of MaxExtent bytes each; an extent never crosses from one
-// to the next. The first begins with xorriso's partition table, which says where everything
-// will be, so that table and backup can be replaced without going back.
+// to the next. While one is hashed and stored, the next is read.
 type writer struct {
 	blocks   io.Writer
-	plan     func(theirs *gpt.Table, size int64) (*gpt.Table, error)
 	progress progress.Reporter
 
-	window []byte
-	at     int64 // of the window in the image
-	whole  hash.Hash
-
 	m       *medium.Map
-	patches []patch
-	from    int64 // what precedes is the system area, and replaced
-	to      int64 // what follows is behind the last partition, and replaced
-	err     error // sticky
+	patches []patch // of the partition table
+	end     int64   // bytes taken so far
+
+	window, spare []byte
+	pending       chan error // of the window that is being stored; nil: none is
+	whole         hash.Hash  // of the blob
 }
 
 // patch is a part of the partition table.
@@ -49,124 +42,125 @@ type patch struct {
 	content []byte
 }
 
-func newWriter(blocks io.Writer, plan func(*gpt.Table, int64) (*gpt.Table, error), report progress.Reporter) *writer {
-	return &writer{
-		blocks: blocks, plan: plan, progress: report, whole: sha256.New(),
-		window: make([]byte, 0, medium.MaxExtent),
+// newWriter begins an image with that partition table. What is taken of it where the
+// table lies is replaced.
+func newWriter(blocks io.Writer, table *gpt.Table, report progress.Reporter) (*writer, error) {
+	w := &writer{
+		blocks: blocks, progress: report, whole: sha256.New(),
+		window: make([]byte, 0, medium.MaxExtent), spare: make([]byte, 0, medium.MaxExtent),
+		m: &medium.Map{Schema: medium.Schema, Size: table.Size},
 	}
-}
-
-// Write takes the next bytes of xorriso's image.
-func (w *writer) Write(p []byte) (n int, err error) {
-	if w.err != nil {
-		return 0, w.err
-	}
-	for n < len(p) && w.err == nil {
-		free := w.window[len(w.window):cap(w.window)]
-		c := copy(free, p[n:])
-		w.window = w.window[:len(w.window)+c]
-		n += c
-		if len(w.window) == cap(w.window) {
-			w.err = w.flush()
-		}
-	}
-	w.progress.Add(int64(n))
-	return n, w.err
-}
-
-// finish takes the last window, and returns the map and the digest of the blocks.
-func (w *writer) finish() (*medium.Map, medium.Digest, error) {
-	if w.err == nil && len(w.window) > 0 {
-		w.err = w.flush()
-	}
-	if w.err == nil && (w.m == nil || w.at != w.m.Size) {
-		w.err = fmt.Errorf("xorriso's image ends at %d, and its partition table says otherwise", w.at)
-	}
-	if w.err != nil {
-		return nil, medium.Digest{}, w.err
-	}
-	return w.m, medium.Digest(w.whole.Sum(nil)), nil
-}
-
-// flush makes extents of the window.
-func (w *writer) flush() error {
-	if w.m == nil {
-		if err := w.begin(); err != nil {
-			return err
-		}
-	}
-	if len(w.window)%medium.BlockSize != 0 || w.at+int64(len(w.window)) > w.m.Size {
-		return fmt.Errorf("xorriso's image is longer than the %d bytes of its partition table", w.m.Size)
-	}
-	w.replace()
-	for rest := w.window; ; {
-		start, end := nextRun(rest)
-		if start == end {
-			break
-		}
-		skipped := int64(len(w.window) - len(rest))
-		if err := w.extent(w.at+skipped+int64(start), rest[start:end]); err != nil {
-			return err
-		}
-		rest = rest[end:]
-	}
-	w.at += int64(len(w.window))
-	w.window = w.window[:0]
-	return nil
-}
-
-// begin reads xorriso's partition table and plans ours.
-func (w *writer) begin() error {
-	head := bytes.NewReader(w.window)
-	theirs, err := gpt.Read(head, medium.SectorSize)
-	if err != nil {
-		return fmt.Errorf("reading xorriso's image: %w", err)
-	}
-	// The header says where its backup is: in the last sector (UEFI specification
-	// 2.10 §5.3.2, AlternateLBA).
-	last := binary.LittleEndian.Uint64(w.window[medium.SectorSize+32:])
-	if last == 0 || last >= medium.MaxSize/medium.SectorSize {
-		return errors.New("reading xorriso's image: its partition table does not say where it ends")
-	}
-	size := (int64(last) + 1) * medium.SectorSize
-	table, err := w.plan(theirs, size)
-	if err != nil {
-		return err
-	}
-	w.m = &medium.Map{Schema: medium.Schema, Size: size}
 	for _, p := range table.Partitions {
-		switch w.to = p.Start + p.Size; p.Type {
+		switch p.Type {
 		case medium.TypePapers:
 			w.m.Open = append(w.m.Open, medium.Region{Name: medium.RegionPapers, Offset: p.Start, Length: p.Size})
 		case medium.TypeAnswers:
 			w.m.Open = append(w.m.Open, medium.Region{Name: medium.RegionAnswers, Offset: p.Start, Length: p.Size})
 		}
 	}
-	w.from = systemArea
-	return table.Write(w)
+	return w, table.Write(w)
 }
 
-// WriteAt takes a part of our partition table.
+// WriteAt takes a part of the partition table.
 func (w *writer) WriteAt(p []byte, offset int64) (int, error) {
 	w.patches = append(w.patches, patch{offset, bytes.Clone(p)})
 	return len(p), nil
 }
 
-// replace puts our partition table into the window.
-func (w *writer) replace() {
-	end := w.at + int64(len(w.window))
-	if w.at < w.from {
-		clear(w.window[:min(end, w.from)-w.at])
+// Write takes the next bytes of the image.
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.ReadFrom(bytes.NewReader(p))
+	return int(n), err
+}
+
+// ReadFrom takes the next bytes of the image from r, up to its end.
+func (w *writer) ReadFrom(r io.Reader) (n int64, err error) {
+	for {
+		if len(w.window) == cap(w.window) {
+			if err := w.flush(); err != nil {
+				return n, err
+			}
+		}
+		c, err := r.Read(w.window[len(w.window):cap(w.window)])
+		w.window = w.window[:len(w.window)+c]
+		n, w.end = n+int64(c), w.end+int64(c)
+		w.progress.Add(int64(c))
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
 	}
-	if end > w.to {
-		clear(w.window[max(w.to, w.at)-w.at:])
+}
+
+// zeroTo takes zeros up to an offset.
+func (w *writer) zeroTo(offset int64) error {
+	if offset < w.end {
+		return fmt.Errorf("what was written ends at %d, and not before %d", w.end, offset)
 	}
+	for w.end < offset {
+		n := min(offset-w.end, int64(len(zeros)))
+		if _, err := w.Write(zeros[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish fills the image up with zeros, and returns its map and the digest of the blob.
+func (w *writer) finish() (*medium.Map, medium.Digest, error) {
+	err := w.zeroTo(w.m.Size)
+	if err == nil && len(w.window) > 0 {
+		err = w.flush()
+	}
+	if err == nil {
+		err = w.wait()
+	}
+	return w.m, medium.Digest(w.whole.Sum(nil)), err
+}
+
+// flush has the window stored, and begins the next.
+func (w *writer) flush() error {
+	if err := w.wait(); err != nil {
+		return err
+	}
+	full, at := w.window, w.end-int64(len(w.window))
+	w.window, w.spare = w.spare[:0], full
+	pending := make(chan error, 1)
+	w.pending = pending
+	go func() { pending <- w.store(at, full) }()
+	return nil
+}
+
+// wait returns what became of the window that was flushed.
+func (w *writer) wait() error {
+	if w.pending == nil {
+		return nil
+	}
+	err := <-w.pending
+	w.pending = nil
+	return err
+}
+
+// store makes extents of a window and stores them.
+func (w *writer) store(at int64, window []byte) error {
 	for _, p := range w.patches {
 		// Of the patch, the part that lies in the window.
-		from, to := max(p.offset, w.at), min(p.offset+int64(len(p.content)), end)
+		from, to := max(p.offset, at), min(p.offset+int64(len(p.content)), at+int64(len(window)))
 		if from < to {
-			copy(w.window[from-w.at:], p.content[from-p.offset:to-p.offset])
+			copy(window[from-at:], p.content[from-p.offset:to-p.offset])
 		}
+	}
+	for done := 0; ; {
+		start, end := nextRun(window[done:])
+		if start == end {
+			return nil
+		}
+		if err := w.extent(at+int64(done+start), window[done+start:done+end]); err != nil {
+			return err
+		}
+		done += end
 	}
 }
 
@@ -177,11 +171,13 @@ func (w *writer) extent(offset int64, content []byte) error {
 			return fmt.Errorf("the open region %q is not empty", r.Name)
 		}
 	}
-	summed := make(chan medium.Digest, 1)
-	go func() { summed <- sha256.Sum256(content) }()
-	w.whole.Write(content)
+	e := medium.Extent{Offset: offset, Length: int64(len(content))}
+	var both sync.WaitGroup
+	both.Go(func() { e.SHA256 = sha256.Sum256(content) })
+	both.Go(func() { w.whole.Write(content) })
 	_, err := w.blocks.Write(content)
-	w.m.Extents = append(w.m.Extents, medium.Extent{Offset: offset, Length: int64(len(content)), SHA256: <-summed})
+	both.Wait()
+	w.m.Extents = append(w.m.Extents, e)
 	return err
 }
 
@@ -190,7 +186,7 @@ func (w *writer) extent(offset int64, content []byte) error {
 func nextRun(b []byte) (start, end int) {
 	for at := 0; at < len(b); at += medium.BlockSize {
 		switch {
-		case zero(b[at : at+medium.BlockSize]):
+		case bytes.Equal(b[at:at+medium.BlockSize], zeros[:medium.BlockSize]):
 			if end > 0 && at+medium.BlockSize-end > maxGap {
 				return start, end
 			}
@@ -203,6 +199,4 @@ func nextRun(b []byte) (start, end int) {
 	return start, end
 }
 
-var zeros [medium.BlockSize]byte
-
-func zero(block []byte) bool { return bytes.Equal(block, zeros[:]) }
+var zeros [64 << 10]byte

@@ -1,0 +1,125 @@
+package medium
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/ashlar-os/ashlar/internal/image/gpt"
+	"github.com/ashlar-os/ashlar/internal/image/medium"
+	"github.com/ashlar-os/ashlar/internal/program"
+)
+
+// volume is the name of the ISO 9660.
+const volume = "ASHLAR_MEDIUM"
+
+// readme is what somebody sees who opens the medium's ISO 9660 on a running system.
+const readme = `This is the install medium of %s %s, made by Ashlar.
+
+Start a computer from it: it boots under UEFI, from a USB stick and as a CD or DVD.
+The system that starts is the one that is installed. Nothing is written to any disk
+before you have named the disk and seen what will be done.
+
+    ashlar media verify DEVICE     is this still exactly what was signed?
+    ashlar media restore DEVICE    an ordinary empty drive again
+`
+
+// xorriso makes the ISO 9660, its El Torito catalogue, and behind them partition 1. It is
+// run in the work directory, which is its $HOME too: the startup file of the person who
+// builds has no say. (-no_rc would go first, and so must an output that is a pipe.)
+//
+// The partition begins at a whole MiB: the "cylinders" that are asked for have 64 × 32 sectors
+// of 512 bytes. Its number of sectors does not fit the catalogue, where xorriso then writes 0:
+// up to the end (UEFI specification 2.10 §13.3.2.1).
+var xorriso = []string{
+	"xorriso", "-as", "mkisofs", "-quiet", "-o", "-", "-V", volume, "-r", "-no-pad",
+	"-partition_cyl_align", "all", "-partition_hd_cyl", "64", "-partition_sec_hd", "32",
+	"-append_partition", "1", gpt.TypeESP.String(), espName, "-appended_part_as_gpt",
+	"-eltorito-alt-boot", "-e", "--interval:appended_partition_1:all::", "-no-emul-boot",
+	isoName,
+}
+
+// systemArea is what precedes an ISO 9660, in bytes: there the partition table is.
+const systemArea = 32 << 10
+
+// disc takes what xorriso writes: from the first byte up to the end of partition 1, and
+// with the partition table that plan makes from xorriso's instead of that. What xorriso
+// writes behind it, the backup of its table, is dropped.
+type disc struct {
+	plan  func(theirs *gpt.Table) (*gpt.Table, error)
+	begin func(ours *gpt.Table) (*writer, error)
+
+	head  []byte // until there is a table in it
+	table *gpt.Table
+	w     *writer
+	err   error // sticky
+}
+
+func (d *disc) Write(p []byte) (int, error) {
+	if d.err == nil {
+		d.err = d.take(p)
+	}
+	if d.err != nil {
+		return 0, d.err
+	}
+	return len(p), nil
+}
+
+func (d *disc) take(p []byte) (err error) {
+	if d.w == nil {
+		if d.head = append(d.head, p...); len(d.head) < systemArea {
+			return nil
+		}
+		theirs, err := gpt.Read(bytes.NewReader(d.head), medium.SectorSize)
+		if err != nil {
+			return fmt.Errorf("reading xorriso's image: %w", err)
+		}
+		if d.table, err = d.plan(theirs); err != nil {
+			return err
+		}
+		if d.w, err = d.begin(d.table); err != nil {
+			return err
+		}
+		p, d.head = d.head, nil
+		clear(p[:systemArea])
+	}
+	end := d.table.Partitions[0].Start + d.table.Partitions[0].Size
+	_, err = d.w.Write(p[:min(int64(len(p)), end-d.w.end)])
+	return err
+}
+
+// run runs xorriso.
+func (d *disc) run(ctx context.Context, j *job) error {
+	if err := j.stageDisc(); err != nil {
+		return err
+	}
+	_, err := program.Run(ctx, program.Command{Dir: j.work, Args: xorriso, Stdout: d, Env: []string{
+		"TZ=UTC", "HOME=" + j.work, "SOURCE_DATE_EPOCH=" + strconv.FormatInt(j.epoch.Unix(), 10),
+	}})
+	switch {
+	case d.err != nil:
+		return d.err // xorriso only heard that nobody listens any more
+	case err != nil:
+		return err
+	case d.w == nil || d.w.end != d.table.Partitions[0].Start+d.table.Partitions[0].Size:
+		return errors.New("xorriso's image ends before the partition that it was given")
+	}
+	return nil
+}
+
+// stageDisc makes what the ISO 9660 holds.
+func (j *job) stageDisc() error {
+	iso := filepath.Join(j.work, isoName)
+	if err := mkdir(iso, 0o755); err != nil {
+		return err
+	}
+	note := filepath.Join(iso, "README.TXT")
+	if err := os.WriteFile(note, fmt.Appendf(nil, readme, j.content.Name, j.content.Version), 0o444); err != nil {
+		return err
+	}
+	return errors.Join(os.Chtimes(note, j.epoch, j.epoch), os.Chtimes(iso, j.epoch, j.epoch))
+}
