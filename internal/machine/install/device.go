@@ -35,7 +35,9 @@ func openDevice(d *Disk) (*device, error) {
 }
 
 // write opens the disk for itself alone: the kernel refuses that while it, or a
-// part of it, is in use. Afterwards the kernel reads the partition table.
+// part of it, is in use, and udev looks at nothing that is locked
+// (https://systemd.io/BLOCK_DEVICE_LOCKING). Afterwards the kernel reads the partition
+// table.
 func (d *device) write(do func(f *os.File) error) (err error) {
 	flags := os.O_RDWR
 	if !d.file {
@@ -49,16 +51,25 @@ func (d *device) write(do func(f *os.File) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("locking %s: %w", d.path, err)
+	}
 	if err := do(f); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil || d.file {
 		return err
 	}
-	if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKRRPART, 0); err != nil {
-		return fmt.Errorf("having the kernel read the partition table of %s: %w", d.path, err)
+	// Who has begun to look at a partition before the lock has it open for a moment.
+	for end := time.Now().Add(partitionTimeout); ; time.Sleep(50 * time.Millisecond) {
+		err := unix.IoctlSetInt(int(f.Fd()), unix.BLKRRPART, 0)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return fmt.Errorf("having the kernel read the partition table of %s: %w", d.path, err)
+		}
 	}
-	return nil
 }
 
 // wipe takes away what tells firmware and kernel that there are partitions: the
