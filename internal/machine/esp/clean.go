@@ -21,7 +21,13 @@ var (
 	recovered      = regexp.MustCompile(`^(?i:FSCK[0-9]{4}\.REC)$`)
 )
 
-// Clean removes what a cut Commit or Rename left, and gives back its name to a
+// loaderFiles are what `ashlar secureboot enroll` replaces, each by way of a partial
+// one beside it.
+var loaderFiles = []string{
+	"loader/loader.conf", "loader/keys/auto/db.auth", "loader/keys/auto/KEK.auth", "loader/keys/auto/PK.auth",
+}
+
+// Clean removes what a cut Commit, Rename or enrolment left, and gives back its name to a
 // boot file that lost it. Other files stay. The store's lock must be held.
 func (p *ESP) Clean() error {
 	if err := p.clean(); err != nil {
@@ -53,7 +59,22 @@ func (p *ESP) clean() error {
 			return err
 		}
 	}
+	for _, name := range loaderFiles {
+		if err := p.removeAnywhere(name + partial); err != nil {
+			return err
+		}
+	}
 	return p.removeRecovered()
+}
+
+// removeAnywhere removes a file of the ESP, by its path there, durably.
+func (p *ESP) removeAnywhere(name string) error {
+	if err := os.Remove(filepath.Join(p.Dir, filepath.FromSlash(name))); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return p.sync()
 }
 
 func (p *ESP) empty(file string) bool {
@@ -99,10 +120,7 @@ func (p *ESP) removeRecovered() error {
 		if !recovered.MatchString(f.Name()) || !f.Type().IsRegular() {
 			continue
 		}
-		if err := os.Remove(filepath.Join(p.Dir, f.Name())); err != nil {
-			return err
-		}
-		if err := p.sync(); err != nil {
+		if err := p.removeAnywhere(f.Name()); err != nil {
 			return err
 		}
 	}

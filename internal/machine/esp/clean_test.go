@@ -2,6 +2,8 @@ package esp
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +75,33 @@ func TestCleanAfterACut(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "EFI/Linux", name("1.0.0", 1)+"+3.efi")); err != nil || string(b) != uki {
 		t.Errorf("the boot file with its name back: %v", err)
+	}
+}
+
+// TestCleanLoader: what an enrolment that was cut left goes; the loader's own files
+// and what others have there stay.
+func TestCleanLoader(t *testing.T) {
+	p := &ESP{Dir: t.TempDir()}
+	left := []string{"loader/loader.conf.ashlar-partial", "loader/keys/auto/PK.auth.ashlar-partial"}
+	stay := []string{"loader/loader.conf", "loader/keys/auto/PK.auth", "loader/mine.ashlar-partial", "EFI/Linux/zz.efi"}
+	for _, name := range slices.Concat(left, stay) {
+		path := filepath.Join(p.Dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range left {
+		if _, err := os.Lstat(filepath.Join(p.Dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", name, err)
+		}
+	}
+	for _, name := range stay {
+		if _, err := os.Lstat(filepath.Join(p.Dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
