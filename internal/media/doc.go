@@ -15,7 +15,7 @@
 //
 // # A write that may be cut anywhere
 //
-// The states of [Write], each flushed before the next begins:
+// The states of [Write]. Whatever one of them relies on was flushed before:
 //
 //	marked   block 0 says "a write of map M, B bytes are there": it is no boot
 //	         sector and no partition table, so nothing on the drive boots

@@ -42,13 +42,10 @@ func decodeMarker(b []byte, about string) (written int64) {
 	return written
 }
 
-// mark says on the drive how far the write is. What it says is flushed, and so
-// was what it speaks of.
+// mark says on the drive how far the write is; what it speaks of was flushed before.
+// The marker itself need not be: an older one only says less.
 func (w *burn) mark(written int64) error {
-	if err := w.put(encodeMarker(w.about, written), 0); err != nil {
-		return err
-	}
-	return w.dev.Flush()
+	return w.put(encodeMarker(w.about, written), 0)
 }
 
 // resume finds out what a write that was cut left here: it returns the pieces

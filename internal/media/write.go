@@ -74,6 +74,9 @@ func (w *burn) begin(ctx context.Context) error {
 	if err := w.mark(0); err != nil {
 		return err
 	}
+	if err := w.dev.Flush(); err != nil {
+		return err
+	}
 	if w.probe {
 		if err := w.measure(); err != nil {
 			return err
@@ -91,11 +94,9 @@ func (w *burn) begin(ctx context.Context) error {
 	}
 	// A backup table at the drive's end would be taken for the medium's.
 	if from := max(w.size, (size-wipeBytes)&^(drive.Block-1)); from < size {
-		if err := w.zero(from, size); err != nil {
-			return err
-		}
+		return w.zero(from, size)
 	}
-	return w.dev.Flush()
+	return nil // what is written first is flushed together with this
 }
 
 // discard tells the drive that it holds nothing but the marker.
@@ -232,7 +233,7 @@ func (w *burn) head() error {
 	}
 	err := w.readBack(context.Background(), pieces)
 	if err != nil {
-		_ = w.mark(0) // it must not boot; where even that fails there is nothing left to do
+		_ = errors.Join(w.mark(0), w.dev.Flush()) // it must not boot; where even that fails there is nothing left to do
 	}
 	return err
 }
