@@ -31,7 +31,7 @@ func runCompare(ctx context.Context, args []string) error {
 	flags.StringVar(&c.init, "init", "bin/ashlar-init", "the first process")
 	flags.IntVar(&c.runs, "runs", 3, "how often each side does each work")
 	flags.StringVar(&c.root, "root", ".", "the checkout")
-	only := flags.String("steps", "", "do only these `STEPS`: bootfiles, publish, image, pull, large, media, boot, binaries")
+	only := flags.String("steps", "", "do only these `STEPS`: bootfiles, publish, image, pull, large, iso, media, boot, binaries")
 	results := flags.String("results", "", "file to write the table to")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -84,7 +84,7 @@ type step struct {
 func (c *comparison) steps() []step {
 	return []step{
 		{"bootfiles", c.makeBootFiles}, {"publish", c.publish}, {"image", c.writeImages}, {"pull", c.pull},
-		{"large", c.pullLarge}, {"media", c.writeMedia}, {"boot", c.boot}, {"binaries", c.binaries},
+		{"large", c.pullLarge}, {"iso", c.makeISO}, {"media", c.writeMedia}, {"boot", c.boot}, {"binaries", c.binaries},
 	}
 }
 
