@@ -163,6 +163,18 @@ func readMediumRegion[T any](record *sysroot.Record, r sysroot.Region, read func
 
 // installUnasked installs by answers alone.
 func installUnasked(ctx context.Context, o installOptions, g *globals, in *install.Installer, record *sysroot.Record, a *install.Answers) error {
+	if !o.plan {
+		unlock, err := lockInstall()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	return installLocked(ctx, o, g, in, record, a)
+}
+
+// installLocked is installUnasked under the lock; a plan needs none.
+func installLocked(ctx context.Context, o installOptions, g *globals, in *install.Installer, record *sysroot.Record, a *install.Answers) error {
 	disks, err := installDisks(record)
 	if err != nil {
 		return err
@@ -183,11 +195,6 @@ func installUnasked(ctx context.Context, o installOptions, g *globals, in *insta
 		g.printf("nothing was changed (--plan)\n")
 		return nil
 	}
-	unlock, err := lockInstall()
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	in.Log = tellKernel
 	result, err := in.Run(ctx, answer.Plan, g.progress)
 	if err != nil {
@@ -254,7 +261,7 @@ func lockInstall() (unlock func(), err error) {
 		f.Close()
 		return nil, &codeError{exitBusy, errors.New("an installation is under way already, on another console")}
 	}
-	return func() { f.Close() }, nil
+	return func() { f.Close() }, nil // twice does no harm
 }
 
 // installedMark says that this live system has installed something.

@@ -32,21 +32,30 @@ const answersTimeout = 2 * time.Minute
 // where there are any, and else with questions. It never comes back from an
 // installation: the service would begin another.
 func runInstallConsole(ctx context.Context, o installOptions, g *globals, in *install.Installer, record *sysroot.Record) error {
-	if _, err := os.Stat(installedMark()); err == nil {
+	a, from, err := findAnswers(ctx, in, record)
+	if err == nil && a == nil {
+		return runInstaller(ctx, o, in, record)
+	}
+	unlock, mine, lockErr := waitForTurn(ctx, g)
+	if lockErr != nil {
+		return lockErr
+	}
+	defer unlock()
+	if _, statErr := os.Stat(installedMark()); statErr == nil {
+		unlock()
 		return waitAndReboot(ctx, g, "This medium has installed its system. Remove it and press Enter to restart.")
 	}
-	a, from, err := findAnswers(ctx, in, record)
 	switch {
 	case err != nil:
-	case a == nil:
-		return runInstaller(ctx, o, in, record)
+	case !mine:
+		err = errors.New("the installation on another console has failed")
 	default:
 		g.printf("Installing by the answers from %s.\n", from)
 		o.apply(a)
 		if a.Then == "" {
 			a.Then = "poweroff" // a machine that starts from the medium again would be installed again
 		}
-		err = installUnasked(ctx, o, g, in, record, a)
+		err = installLocked(ctx, o, g, in, record, a)
 	}
 	if err == nil && a.Then == "wait" {
 		return waitAndReboot(ctx, g, "Remove the medium and press Enter to restart.")
@@ -55,9 +64,29 @@ func runInstallConsole(ctx context.Context, o installOptions, g *globals, in *in
 		<-ctx.Done() // systemd ends this, too
 		return nil
 	}
+	unlock() // whoever waits says so, too
 	g.printError(err)
-	tellKernel(err.Error())
 	return waitForEnter(ctx, g, "Nothing boots from the disk by this. Press Enter to try again.")
+}
+
+// waitForTurn takes the lock of installations. Where another console has it, it
+// waits for the end of that one, and mine is false.
+func waitForTurn(ctx context.Context, g *globals) (unlock func(), mine bool, err error) {
+	for mine = true; ; mine = false {
+		unlock, err = lockInstall()
+		var coded *codeError
+		if err == nil || !errors.As(err, &coded) || coded.code != exitBusy {
+			return unlock, mine, err
+		}
+		if mine {
+			g.printf("An installation is under way on another console.\n")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func waitAndReboot(ctx context.Context, g *globals, words string) error {
