@@ -115,7 +115,7 @@ func (m *matrix) tidy(key string, c *updatetest.Computer) {
 // inStore are the names that a store has when nobody is at work (docs/store.md).
 var inStore = regexp.MustCompile(`^(objects(/[0-9a-f]{2}(/[0-9a-f]{62})?)?|images(/[0-9a-f]{64})?|` +
 	`deployments(/[0-9a-f]{64}(/(deployment\.json|release\.json|etc\.json|aside\.json|failure|(etc|work)(/.*)?))?)?|` +
-	`var(/.*)?|trust(/[a-z0-9-]+(/(lock|current|generation-[0-9]+(/.*)?))?)?|tmp|lock|history(\.1)?|boots\.json)$`)
+	`var(/.*)?|trust(/[a-z0-9-]+(/(lock|current|generation-[0-9]+(/.*)?))?)?|tmp|lock|history(\.1)?|boots\.json|loader\.json)$`)
 
 // strangers lists what else there is, and all generations of a publisher's metadata
 // where there is more than one.

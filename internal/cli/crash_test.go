@@ -282,7 +282,25 @@ func (m *matrix) judge(d disk, ordered bool) error {
 			return fmt.Errorf("%q is lost", name)
 		}
 	}
+	if err := m.loaders(d); err != nil {
+		return err
+	}
 	return m.names(d, ordered)
+}
+
+// loaders checks the copies of the loader: whole at every cut, the old or the new.
+func (m *matrix) loaders(d disk) error {
+	for path, allowed := range m.s.copies {
+		files, err := d.image.List(filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(files, func(f crashtest.File) bool { return f.Name == filepath.Base(path) })
+		if at < 0 || !slices.Contains(allowed, string(files[at].Data)) {
+			return fmt.Errorf("the loader %q is not whole", path)
+		}
+	}
+	return nil
 }
 
 // names counts how the boot files that stay are to be found. On a drive that

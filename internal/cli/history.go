@@ -28,7 +28,8 @@ func newHistoryCommand(g *globals) *cobra.Command {
 		Short:   "Show the life of every deployment that was on this machine",
 		Long: `Show what happened to deployments, oldest first: installed, staged, booted, blessed (a boot
 was found good), failed, counted-again, kept, rolled-back, pinned, unpinned and
-removed; by whom and why.`,
+removed; by whom and why. Of the boot loader: loader-tried, loader-failed and
+loader-updated.`,
 		Example: "  ashlar history\n  ashlar history --json | jq -r '.events[] | select(.event == \"failed\") | .why'",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runHistory(c.Context(), g) },

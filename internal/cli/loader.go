@@ -61,9 +61,6 @@ func (a *loaderAnswer) print(g *globals) {
 // boot was found good. The machine is as good without, so nothing else waits for it.
 func tendLoader(m *update.Machine) error {
 	lm := loaderMachine(m)
-	if err := lm.Clean(); err != nil {
-		return err
-	}
 	s, err := lm.Look()
 	if err != nil {
 		return err

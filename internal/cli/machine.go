@@ -124,7 +124,7 @@ func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := m.Prepare(); err != nil {
+	if err := errors.Join(m.Prepare(), loaderMachine(m).Clean()); err != nil {
 		unlock()
 		return nil, nil, err
 	}

@@ -20,7 +20,8 @@ type VFAT struct {
 	geometry geometry
 	inodes   map[string]*inode
 	patches  []*patch
-	now      int // the operation that is going on
+	now      int      // the operation that is going on
+	replaced []uint32 // clusters of files that were renamed over, and are still open
 }
 
 // inode is a file or directory as the kernel has it in memory.
@@ -243,13 +244,17 @@ func (v *VFAT) writeInode(n *inode) {
 	v.change(slot+20, b[20:], inodePatch, n)
 }
 
-// rename is vfat_rename to a name that is not there.
+// rename is vfat_rename. A name that is there keeps its slots, and the 8.3 one leads
+// to the other content from then on, by one write. What it led to is given back with
+// the last file descriptor on it; package loader, the only one to rename over
+// anything here, keeps one until the directory was synced (see fsync).
 func (v *VFAT) rename(from, to string) {
-	if v.inodes[to] != nil {
-		v.t.Fatalf("%q is renamed over", to)
+	old, n := v.inode(from), v.inodes[to]
+	if n == nil {
+		n = v.create(to, 0)
+	} else {
+		v.replaced = append(v.replaced, n.chain...)
 	}
-	old := v.inode(from)
-	n := v.create(to, 0)
 	n.chain, n.size = old.chain, old.size
 	v.writeInode(n)
 	v.removeSlots(from)
@@ -302,6 +307,12 @@ func (v *VFAT) fsync(n *inode) {
 		if p.written && p.flushed == 0 {
 			p.flushed = v.now
 		}
+	}
+	if n.dir {
+		for _, cluster := range v.replaced {
+			v.setEntry(cluster, 0)
+		}
+		v.replaced = nil
 	}
 }
 
