@@ -154,15 +154,6 @@ func (p *ESP) Free() (Space, error) {
 	}, nil
 }
 
-// Size is how large the boot file of an entry is, in bytes.
-func (p *ESP) Size(e Entry) (int64, error) {
-	st, err := os.Stat(p.file(e.File))
-	if err != nil {
-		return 0, fmt.Errorf("reading boot file: %w", err)
-	}
-	return st.Size(), nil
-}
-
 // CheckSpace returns a *SpaceError when a boot file of size bytes does not
 // fit. Two clusters more are asked for: the directory may have to grow.
 func (p *ESP) CheckSpace(size int64) error {

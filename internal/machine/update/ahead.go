@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ashlar-os/ashlar/internal/image/release"
 	"github.com/ashlar-os/ashlar/internal/machine/esp"
 	"github.com/ashlar-os/ashlar/internal/machine/store"
 )
@@ -36,12 +37,6 @@ func (a *Ahead) Short() []string {
 	return list
 }
 
-// size is what decides how much room a release takes.
-type size struct {
-	image, objects, bytes int64 // of the image, the number of its objects, their content
-	bootFile              int64
-}
-
 // LookAhead says whether another release of the size of what runs would fit, long
 // before there is one.
 func (m *Machine) LookAhead(s *State) (*Ahead, error) {
@@ -49,30 +44,11 @@ func (m *Machine) LookAhead(s *State) (*Ahead, error) {
 	if running == nil {
 		return nil, errors.New("nothing here says how large a release is: no deployment is running")
 	}
-	image, err := m.Store.OpenImage(running.Image)
+	doc, err := m.Store.Document(&running.Deployment)
 	if err != nil {
 		return nil, err
 	}
-	defer image.Close()
-	st, err := image.Stat()
-	if err != nil {
-		return nil, err
-	}
-	tree, err := m.Store.ReadImage(running.Image)
-	if err != nil {
-		return nil, err
-	}
-	sz := size{image: st.Size()}
-	for _, o := range tree.Objects() {
-		sz.objects++
-		sz.bytes += int64(o.Size)
-	}
-	if running.Entry != nil {
-		if sz.bootFile, err = m.ESP.Size(*running.Entry); err != nil {
-			return nil, err
-		}
-	}
-	return m.ahead(sz)
+	return m.ahead(doc)
 }
 
 // RoomFor says how much room the release of a finding takes at most.
@@ -81,24 +57,24 @@ func (m *Machine) RoomFor(ctx context.Context, f *Finding) (*Ahead, error) {
 	if err != nil {
 		return nil, err
 	}
-	root := doc.Root()
-	return m.ahead(size{image: root.Size, objects: int64(root.Objects), bytes: root.Bytes, bootFile: doc.UKI.Size})
+	return m.ahead(doc)
 }
 
-func (m *Machine) ahead(sz size) (*Ahead, error) {
+func (m *Machine) ahead(doc *release.Document) (*Ahead, error) {
 	space, onESP, err := m.free()
 	if err != nil {
 		return nil, err
 	}
+	root := doc.Root()
 	// Of each object, half a block is lost on average, and one goes to its seal.
 	perObject := space.Block + space.Block/2
 	return &Ahead{
 		Need: Room{
-			Store: space.Need(sz.image, sz.image, sz.bytes, sz.bootFile) + sz.objects*perObject + reserveBytes,
-			ESP:   needOnESP(onESP, sz.bootFile),
+			Store: space.Need(root.Size, root.Size, root.Bytes, doc.UKI.Size) + int64(root.Objects)*perObject + reserveBytes,
+			ESP:   needOnESP(onESP, doc.UKI.Size),
 		},
 		Free:       Room{Store: space.Free, ESP: onESP.Free},
-		needInodes: sz.objects + 2 + reserveInodes, freeInodes: space.Inodes,
+		needInodes: int64(root.Objects) + 2 + reserveInodes, freeInodes: space.Inodes,
 	}, nil
 }
 
