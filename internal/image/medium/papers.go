@@ -29,7 +29,6 @@ const (
 	papersMap      = "map.json"
 	papersTrust    = "trust/"
 	maxPapers      = 1024 // files of metadata; a publisher's roots are never dropped
-	tarBlock       = 512
 )
 
 // Encode writes the papers as they stand in their region, padded with zeros to
