@@ -31,8 +31,21 @@ type fileSystem struct {
 
 var fat = fileSystem{"vfat", formatESP}
 
+// formatESP makes FAT32 with clusters of 4 KiB, whatever the disk's sectors are: with
+// larger ones an ESP of 1 GiB has too few to be FAT32.
 func formatESP(ctx context.Context, dev string) error {
-	_, err := program.Run(ctx, program.Command{Args: []string{"mkfs.vfat", "-F", "32", "-s", "8", "-n", "ASHLAR-ESP", dev}})
+	f, err := os.Open(dev)
+	if err != nil {
+		return err
+	}
+	sector, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET)
+	f.Close()
+	if err != nil {
+		sector = 512 // a file
+	}
+	_, err = program.Run(ctx, program.Command{Args: []string{
+		"mkfs.vfat", "-F", "32", "-s", strconv.Itoa(max(4096/sector, 1)), "-n", "ASHLAR-ESP", dev,
+	}})
 	if err != nil {
 		return fmt.Errorf("making the file system of the ESP: %w", err)
 	}

@@ -73,6 +73,9 @@ func keep(d *Disk, n need, encrypted bool) ([]Partition, error) {
 	if esp.Size < 3*n.uki+32*mib {
 		return nil, fmt.Errorf("the ESP of %s has %d MB, too few for three boot files of %d MB; start over without %q", d.Path, esp.Size/1e6, n.uki/1e6, "disk.keep_var")
 	}
+	if root.Size < n.root() {
+		return nil, fmt.Errorf("the root partition of %s has %d MB, and this release needs %d MB", d.Path, root.Size/1e6, n.root()/1e6)
+	}
 	return []Partition{
 		{Number: esp.Number, Name: esp.Name, Start: esp.Start, Size: esp.Size, FileSystem: "fat32", entry: esp},
 		{Number: root.Number, Name: root.Name, Start: root.Start, Size: root.Size, FileSystem: "ext4", Encrypted: encrypted, Kept: true, entry: root},

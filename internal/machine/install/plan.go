@@ -201,10 +201,13 @@ func (p *Plan) settle() error {
 	}
 	p.Origin = origin
 	if a.Updates.Repository != "" {
-		p.Origin = store.Origin{Repository: a.Updates.Repository, Channel: "stable"}
+		p.Origin = store.Origin{Repository: a.Updates.Repository}
 	}
 	if a.Updates.Channel != "" {
 		p.Origin.Channel = a.Updates.Channel
+	}
+	if p.Origin.Repository != "" && p.Origin.Channel == "" {
+		p.Origin.Channel = "stable"
 	}
 	if p.Origin.Repository == "" {
 		p.Warnings = append(p.Warnings, "neither the answers nor the image say where updates are: the machine gets none")

@@ -114,7 +114,7 @@ func TestInstall(t *testing.T) {
 		b.checkReport(c, disk)
 		dep, err := c.Store().Deployment(b.rel.Image())
 		b.must(err)
-		if dep.Origin != (store.Origin{Repository: "registry.example/acme/server"}) || dep.EtcFrom != "" {
+		if dep.Origin != (store.Origin{Repository: "registry.example/acme/server", Channel: "stable"}) || dep.EtcFrom != "" {
 			t.Errorf("deployment: %+v", dep)
 		}
 		accepted, err := os.ReadDir(filepath.Join(c.Store().TrustPath(), "server"))
