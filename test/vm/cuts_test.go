@@ -1,4 +1,4 @@
-//go:build vm && slow
+//go:build vm
 
 package vm
 
@@ -26,6 +26,7 @@ var tortureSeed = flag.Uint64("torture-seed", 1, "another number chooses other p
 // disks that power cuts could have left, and boots some.
 func TestTorture(t *testing.T) {
 	t.Parallel()
+	t.Logf("seed %d (another: go test … -torture-seed N)", *tortureSeed)
 	dir := filepath.Join(fx.Dir, t.Name())
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
@@ -42,7 +43,7 @@ func TestTorture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("seed %d, looked at in %s: %v", *tortureSeed, time.Since(began).Round(time.Second), j.Report)
+	t.Logf("looked at in %s: %v", time.Since(began).Round(time.Second), j.Report)
 	if j.Report.Careless == 0 {
 		t.Error("no cut lost what was not flushed: these are not the disks that cuts leave")
 	}
