@@ -20,7 +20,7 @@ import (
 // again by itself, does when it is told to, and takes a newer release.
 func TestSickRelease(t *testing.T) {
 	t.Parallel()
-	buildSick(t)
+	buildFrom(t, "sick")
 	m := newMachine(t, sealed, "vm")
 	m.boot()
 	m.expectContains("health", m.sh("ashlar health"), "good    target")
@@ -57,10 +57,10 @@ func TestSickRelease(t *testing.T) {
 	}
 }
 
-// buildSick makes release 1.5.0, with the ids of the others.
-func buildSick(t *testing.T) {
+// buildFrom makes a release that is only for one story, with the ids of the others.
+func buildFrom(t *testing.T, name string) {
 	t.Helper()
-	recipe, err := fx.Recipe(t.Context(), "sick")
+	recipe, err := fx.Recipe(t.Context(), name)
 	if err == nil {
 		_, err = fx.Ashlar(t.Context(), "build", recipe, "-o", fx.Out(), "--lock", filepath.Join(fx.Dir, "server.lock"), "--cache", fx.Cache, "--update-lock")
 	}
