@@ -14,6 +14,7 @@ func TestReset(t *testing.T) {
 	if !f.c.Store().ResetAsked() {
 		t.Error("the next boot does not know")
 	}
+	f.ok("RESET       the next boot takes away /var", "status")
 	f.ok("box keeps its /etc and /var", "reset", "--cancel")
 	if f.c.Store().ResetAsked() {
 		t.Error("it was not taken back")

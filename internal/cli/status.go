@@ -38,6 +38,7 @@ type statusAnswer struct {
 	Broken      []string           `json:"broken"`           // deployments that cannot be read or booted, and why
 	Room        *update.Ahead      `json:"room,omitempty"`   // for an update of the size of what runs, where that can be told
 	Short       []string           `json:"short"`            // of room, sentences: the next update may not fit
+	Reset       bool               `json:"reset_pending"`    // the next boot takes away /var and the changes of /etc
 
 	Medium     *mediumAnswer       `json:"medium,omitempty"`     // that the system runs from; then there are no deployments
 	Encryption *sysroot.Encryption `json:"encryption,omitempty"` // of the root partition
@@ -126,7 +127,7 @@ func showStatus(g *globals, answer statusAnswer) error {
 
 func describeStatus(m *update.Machine, s *update.State) statusAnswer {
 	answer := statusAnswer{
-		Schema: 1, Kept: s.Kept, Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{}, Short: []string{},
+		Schema: 1, Kept: s.Kept, Reset: m.Store.ResetAsked(), Deployments: []statusDeployment{}, Conflicts: []etc.Item{}, Foreign: []string{}, Broken: []string{}, Short: []string{},
 	}
 	if !m.Running.IsZero() {
 		answer.Running = m.Running.String()
@@ -234,6 +235,9 @@ func printStatus(g *globals, answer statusAnswer) {
 		answer.Next = statusNext{ID: "nothing", Why: "no boot file on the ESP would be started"}
 	}
 	g.printf("next boot   %s: %s\n", answer.Next.ID, answer.Next.Why)
+	if answer.Reset {
+		g.printf("RESET       the next boot takes away /var and all changes of /etc; ashlar reset --cancel keeps them\n")
+	}
 	if answer.Room != nil {
 		g.printf("room        %s in the store, %s on the ESP\n", formatBytes(answer.Room.Free.Store), formatBytes(answer.Room.Free.ESP))
 	}
