@@ -233,8 +233,8 @@ func installThen(ctx context.Context, then string) error {
 	return nil
 }
 
-// tellKernel writes a line to the kernel's log, which every console shows, also
-// those that nobody installs on.
+// tellKernel writes a line to the kernel's log, which the kernel's consoles show, also
+// those that nobody installs on (unless the command line has "quiet").
 func tellKernel(line string) {
 	if machineRoot() != "/" {
 		return
