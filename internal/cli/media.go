@@ -128,7 +128,7 @@ func driveContent(d drive.Drive) string {
 	case d.Size == 0:
 		return "there is no card or disk in it"
 	case d.Content == "" && len(parts) == 0:
-		return "only root can see what"
+		return "it cannot be read, or not by you"
 	case strings.HasPrefix(d.Content, "an Ashlar medium"), len(parts) == 0:
 		return d.Content
 	}

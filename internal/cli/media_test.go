@@ -69,7 +69,7 @@ func TestMediaRestore(t *testing.T) {
 		t.Fatalf("%d\n%s%s", code, out, errs)
 	}
 	d, err := drivesHost().Find("sdb")
-	if err != nil || !strings.Contains(driveContent(d), `FAT16 "KEYS"`) && d.Content != "a partition table with 1 partitions" {
+	if err != nil || !strings.Contains(driveContent(d), `FAT16 "KEYS"`) && d.Content != "a partition table with one partition" {
 		t.Errorf("it holds %q (%v)", driveContent(d), err)
 	}
 	for _, c := range []struct {

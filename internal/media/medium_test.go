@@ -271,7 +271,7 @@ func TestTrueDrive(t *testing.T) {
 	if _, err := Restore(t.Context(), dev, RestoreOptions{Name: path, Sector: d.Sector}, progress.None); err != nil {
 		t.Fatal(err)
 	}
-	if d, _ = drive.This.Find(path); d.Content != "a partition table with 1 partitions" {
+	if d, _ = drive.This.Find(path); d.Content != "a partition table with one partition" {
 		t.Errorf("it holds %q", d.Content)
 	}
 }

@@ -127,7 +127,9 @@ func (w *burn) empty(ctx context.Context) error {
 	for _, h := range holes {
 		total += h.to - h.from
 	}
-	w.report.Stage("clearing "+w.name, total, progress.Bytes)
+	if total > 0 {
+		w.report.Stage("clearing "+w.name, total, progress.Bytes)
+	}
 	for _, h := range holes {
 		for off := h.from; off < h.to; off += oneZero {
 			if err := ctx.Err(); err != nil {

@@ -87,6 +87,8 @@ func describe(r io.ReaderAt, size int64) (string, map[int64]string) {
 		return "an Ashlar medium", labels
 	case len(labels) > 0 && strings.HasPrefix(volume, "ISO"):
 		return volume, labels
+	case len(labels) == 1:
+		return "a partition table with one partition", labels
 	case len(labels) > 0:
 		return fmt.Sprintf("a partition table with %d partitions", len(labels)), labels
 	case volume != "":
