@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -94,6 +95,9 @@ func TestDiskAndDisc(t *testing.T) {
 	entry := "El Torito boot img :   1  UEFI  y   none  0x0000  0x00      0         " + strconv.FormatInt(parts[medium.LabelESP].Start/2048, 10)
 	if !strings.Contains(report, entry) {
 		t.Errorf("xorriso reports %s\nwant %q", report, entry)
+	}
+	if size := tool(t, "xorriso", "-indev", "stdio:"+m.image, "-report_system_area", "plain"); !strings.Contains(size, fmt.Sprintf("ISO image size/512 : %d\n", m.Map.Size/512)) {
+		t.Errorf("the volume does not cover the %d bytes of the image: %s", m.Map.Size, size)
 	}
 	if !strings.Contains(report, "'/README.TXT'") || strings.Count(report, "r--r--r--") != 2 { // the other is the catalogue
 		t.Errorf("the ISO 9660 holds %s", report)

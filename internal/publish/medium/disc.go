@@ -3,6 +3,7 @@ package medium
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -43,12 +44,31 @@ var xorriso = []string{
 	isoName,
 }
 
-// systemArea is what precedes an ISO 9660, in bytes: there the partition table is.
-const systemArea = 32 << 10
+// What begins an ISO 9660 (ECMA-119 §6.2.1, §8.4), in bytes: a system area, where the
+// partition table is, and the primary volume descriptor, which says how long the volume is.
+const (
+	systemArea     = 32 << 10
+	discSector     = 2048
+	descriptorHead = "\x01CD001"
+	volumeSize     = 80 // in the descriptor: sectors, little-endian and then big-endian
+)
+
+// cover makes the volume as long as the image. xorriso's ends before the partitions, and
+// that is where the firmware of EDK II takes an ESP to end whose length the catalogue
+// leaves open (MdeModulePkg, PartitionDxe/ElTorito.c).
+func cover(descriptor []byte, image int64) error {
+	if !bytes.HasPrefix(descriptor, []byte(descriptorHead)) {
+		return errors.New("xorriso's image has no primary volume descriptor")
+	}
+	sectors := uint32(image / discSector)
+	binary.LittleEndian.PutUint32(descriptor[volumeSize:], sectors)
+	binary.BigEndian.PutUint32(descriptor[volumeSize+4:], sectors)
+	return nil
+}
 
 // disc takes what xorriso writes: from the first byte up to the end of partition 1, and
-// with the partition table that plan makes from xorriso's instead of that. What xorriso
-// writes behind it, the backup of its table, is dropped.
+// with the partition table that plan makes from xorriso's instead of that, and a volume that
+// covers the image. What xorriso writes behind it, the backup of its table, is dropped.
 type disc struct {
 	plan  func(theirs *gpt.Table) (*gpt.Table, error)
 	begin func(ours *gpt.Table) (*writer, error)
@@ -71,7 +91,7 @@ func (d *disc) Write(p []byte) (int, error) {
 
 func (d *disc) take(p []byte) (err error) {
 	if d.w == nil {
-		if d.head = append(d.head, p...); len(d.head) < systemArea {
+		if d.head = append(d.head, p...); len(d.head) < systemArea+discSector {
 			return nil
 		}
 		theirs, err := gpt.Read(bytes.NewReader(d.head), medium.SectorSize)
@@ -86,6 +106,9 @@ func (d *disc) take(p []byte) (err error) {
 		}
 		p, d.head = d.head, nil
 		clear(p[:systemArea])
+		if err := cover(p[systemArea:], d.table.Size); err != nil {
+			return err
+		}
 	}
 	end := d.table.Partitions[0].Start + d.table.Partitions[0].Size
 	_, err = d.w.Write(p[:min(int64(len(p)), end-d.w.end)])

@@ -3,6 +3,7 @@ package medium
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -133,6 +134,7 @@ func TestDisc(t *testing.T) {
 		t.Fatal(err)
 	}
 	copy(image[20_000:], "something in the system area")
+	copy(image[systemArea:], "\x01CD001")
 	j := &job{}
 	var blocks bytes.Buffer
 	d := &disc{
@@ -159,8 +161,12 @@ func TestDisc(t *testing.T) {
 	if err != nil || len(table.Partitions) != 4 || table.Partitions[1].Start != 2<<20 {
 		t.Errorf("the table is %+v, %v", table, err)
 	}
-	if bytes.Contains(got, []byte("something in the system area")) || !bytes.Equal(got[systemArea:2<<20], image[systemArea:2<<20]) {
+	if bytes.Contains(got, []byte("something in the system area")) || !bytes.Equal(got[systemArea+88:2<<20], image[systemArea+88:2<<20]) {
 		t.Error("the disc's content is not what xorriso wrote")
+	}
+
+	if sectors := binary.LittleEndian.Uint32(got[systemArea+80:]); int64(sectors)*discSector != m.Size || sectors != binary.BigEndian.Uint32(got[systemArea+84:]) {
+		t.Errorf("the volume has %d sectors, and the image %d bytes", sectors, m.Size)
 	}
 
 	theirs.Partitions[0].Start += 4096
@@ -169,7 +175,12 @@ func TestDisc(t *testing.T) {
 	if err := theirs.Write(odd); err != nil {
 		t.Fatal(err)
 	}
-	for want, image := range map[string][]byte{"no GPT": make([]byte, systemArea), "whole MiB": odd} {
+	bare := make(memory, 3<<20)
+	theirs.Partitions[0].Start, theirs.Partitions[0].Size = 1<<20, 1<<20
+	if err := theirs.Write(bare); err != nil {
+		t.Fatal(err)
+	}
+	for want, image := range map[string][]byte{"no GPT": make([]byte, systemArea+discSector), "whole MiB": odd, "no primary volume descriptor": bare} {
 		d := &disc{plan: d.plan, begin: d.begin}
 		if _, err := d.Write(image); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want one with %q", err, want)
