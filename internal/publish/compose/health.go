@@ -12,7 +12,7 @@ import (
 )
 
 // healthUnits decide whether a boot was good, and are switched on.
-var healthUnits = []string{"ashlar-health.service", "ashlar-steady.service", "ashlar-watchdog.service"}
+var healthUnits = []string{"ashlar-health.service", "ashlar-health-failed.service", "ashlar-steady.service", "ashlar-watchdog.service"}
 
 // machineHealth is /usr/lib/ashlar/health.toml: what the image calls healthy.
 type machineHealth struct {
@@ -27,7 +27,7 @@ const maxCheck = 16 << 20
 // addHealth installs the health checks, what they need of systemd, and the watchdog.
 func (b *builder) addHealth(t *tree.Tree) error {
 	r := b.o.Recipe
-	for _, unit := range append([]string{"ashlar-health-failed.service", "ashlar-settled.service", "ashlar-settled.timer"}, healthUnits...) {
+	for _, unit := range append([]string{"ashlar-settled.service", "ashlar-settled.timer"}, healthUnits...) {
 		if err := b.putUnit(t, unit); err != nil {
 			return err
 		}

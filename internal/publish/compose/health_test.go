@@ -41,6 +41,7 @@ func TestHealthDefaults(t *testing.T) {
 	for _, want := range []string{
 		"/boot-complete.target.requires/ashlar-health.service -> /usr/lib/systemd/system/ashlar-health.service",
 		"/boot-complete.target.requires/ashlar-steady.service -> ",
+		"/emergency.target.wants/ashlar-health-failed.service -> ",
 		"/sysinit.target.wants/ashlar-watchdog.service -> ",
 	} {
 		if !strings.Contains(links, want) {
