@@ -124,9 +124,11 @@ func lockMachine(verb string) (m *update.Machine, unlock func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(m.Prepare(), loaderMachine(m).Clean()); err != nil {
-		unlock()
-		return nil, nil, err
+	for _, clean := range []func() error{m.Prepare, loaderMachine(m).Clean} {
+		if err := clean(); err != nil {
+			unlock()
+			return nil, nil, err
+		}
 	}
 	return m, unlock, nil
 }
