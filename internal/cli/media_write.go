@@ -106,8 +106,7 @@ func runMediaWrite(ctx context.Context, o mediaWriteOptions, g *globals) error {
 	if err != nil {
 		return err
 	}
-	targets, err := o.targets(0) // what must not be written is known before anything is fetched
-	if err != nil {
+	if _, err := o.targets(0); err != nil { // what must not be written is known before anything is fetched
 		return err
 	}
 	source, signed, err := openMediaSource(ctx, o.source, o.rootOptions)
@@ -115,7 +114,8 @@ func runMediaWrite(ctx context.Context, o mediaWriteOptions, g *globals) error {
 		return err
 	}
 	defer func() { source.Close() }()
-	if targets, err = o.targets(source.Map.Size); err != nil {
+	targets, err := o.targets(source.Map.Size)
+	if err != nil {
 		return err
 	}
 	for _, t := range targets {

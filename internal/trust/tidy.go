@@ -17,8 +17,7 @@ import (
 // nothing; the next does.
 func Tidy(dir string) error {
 	c := &Client{Dir: dir}
-	current, left, err := c.leftovers()
-	if err != nil || !left {
+	if _, left, err := c.leftovers(); err != nil || !left {
 		return err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
@@ -31,7 +30,8 @@ func Tidy(dir string) error {
 	} else if err != nil {
 		return fmt.Errorf("clearing %q: %w", dir, err)
 	}
-	if current, _, err = c.leftovers(); err != nil { // it may be another one by now
+	current, _, err := c.leftovers() // it may be another one by now
+	if err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(dir, currentName+".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
