@@ -201,7 +201,7 @@ func installLocked(ctx context.Context, o installOptions, g *globals, in *instal
 		tellKernel(err.Error())
 		return err
 	}
-	tellKernel("installed " + answer.Plan.Release.ID)
+	tellReport(&result.Report)
 	if err := noteInstalled(); err != nil {
 		return err
 	}
@@ -245,6 +245,13 @@ func tellKernel(line string) {
 	}
 	defer f.Close()
 	fmt.Fprintf(f, "<5>ashlar-install: %s\n", line)
+}
+
+// tellReport shows what was installed on all of them. No secret is in a report.
+func tellReport(r *install.Report) {
+	for _, line := range r.Lines() {
+		tellKernel(line)
+	}
 }
 
 // lockInstall lets one installation run at a time: there is an installer on every console.

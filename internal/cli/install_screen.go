@@ -44,7 +44,7 @@ func runInstaller(ctx context.Context, o installOptions, in *install.Installer, 
 				tellKernel(err.Error())
 				return nil, err
 			}
-			tellKernel("installed " + plan.Release.ID)
+			tellReport(&result.Report)
 			return result, noteInstalled()
 		},
 	}

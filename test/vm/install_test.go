@@ -54,7 +54,7 @@ password = "secret words"
 	})
 	want := fmt.Sprintf("%x", sumFile(t, other))
 	m.expect("the other disk", strings.Fields(m.sh("sync; sha256sum /dev/vda"))[0], want)
-	m.expectContains("the kernel's log", m.sh("dmesg"), "ashlar-install: installed server-1.0.0")
+	m.expectContains("the kernel's log", m.sh("dmesg"), "ashlar-install: Installed server-1.0.0")
 	running := m.sh(`sed -n 's/.*ashlar.image=\([0-9a-f]*\).*/\1/p' /proc/cmdline`)
 	installed := filepath.Join(dir, "installed")
 	m.step("shutdown", m.Shutdown)
