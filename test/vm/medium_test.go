@@ -63,7 +63,8 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 	m.fails("mount -o remount,rw /sysroot")
 	m.fails("blockdev --setrw " + record.Medium.Payload + " && dd if=/dev/zero of=" + record.Medium.Payload + " bs=4096 count=1 conv=fsync")
 	if bus != vmtest.CD {
-		m.expectContains("mounting its ESP", m.fails("mkdir /run/story && mount "+device+"1 /run/story"), "already mounted or mount point busy")
+		m.sh("mkdir /run/story")
+		m.fails("mount " + device + "1 /run/story") // its ESP: the whole device is taken
 	}
 	m.sh("echo gone > /etc/story && echo gone > /var/lib/story && sync")
 	m.step("reboot", m.Reboot)
