@@ -63,7 +63,6 @@ func (vm *VM) arguments(sockets string) ([]string, error) {
 		"-smp", strconv.Itoa(vm.CPUs), "-m", strconv.Itoa(vm.Memory),
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + comma(vm.Firmware.Code),
 		"-drive", "if=pflash,unit=1,format=raw,file=" + comma(vm.path("vars.fd")),
-		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-device", "virtio-rng-pci",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=qmp,path=" + comma(filepath.Join(sockets, "qmp")), "-mon", "chardev=qmp,mode=control",
@@ -71,6 +70,9 @@ func (vm *VM) arguments(sockets string) ([]string, error) {
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=" + agentPort,
 	}
 	args = append(args, disks...)
+	if !vm.Offline {
+		args = append(args, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
 	if vm.Firmware.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}

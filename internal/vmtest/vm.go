@@ -31,6 +31,7 @@ type Config struct {
 	Args        []string          // added to QEMU's: a TPM, …
 	Record      bool              // keep a log of all writes to the disk, see Recording
 	Console     io.Writer         // gets a copy of the console; nil: only the log
+	Offline     bool              // there is no network card
 	Closed      bool              // the image takes nothing from SMBIOS: it brings the agent and no_timer_check itself
 }
 

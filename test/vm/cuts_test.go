@@ -1,4 +1,4 @@
-//go:build vm && slow
+//go:build vm
 
 package vm
 

@@ -3,29 +3,32 @@
 package vm
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/machine/install"
+	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 	"github.com/ashlar-os/ashlar/internal/vmtest"
+	"github.com/ashlar-os/ashlar/internal/vmtest/liar"
 )
 
-// TestUnattendedInstall: a medium with answers installs to the disk that they name,
-// with no network and nobody there; the other disk is as it was; and the disk starts
-// the release that is signed, whole.
+// TestUnattendedInstall: a stick that dd wrote, larger than the medium, installs to the
+// disk that its answers name, with no network, nobody there, and Secure Boot on. The other
+// disk is as it was, and is not taken without its name. And the disk starts the release
+// that is signed, whole, the same as a disk image has it.
+//
+// Before the stick goes it copies itself, or tries to: the other stick is a counterfeit.
 func TestUnattendedInstall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	answers := filepath.Join(dir, "answers.toml")
-	text := `schema = 1
+	im := theMedium(t)
+	stick, blank, other := filepath.Join(dir, "stick"), filepath.Join(dir, "blank"), filepath.Join(dir, "other")
+	writeDisk(t, stick, 4<<30, false)
+	dd(t, im.write(t, `schema = 1
 then = "wait"
 [disk]
 id = "disk"
@@ -34,37 +37,51 @@ hostname = "story"
 [user]
 name = "ada"
 password = "secret words"
-`
-	if err := os.WriteFile(answers, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	medium := writeMedium(t, dir, answers)
-	blank, other := filepath.Join(dir, "blank"), filepath.Join(dir, "other")
+`), stick)
 	writeDisk(t, blank, 8<<30, false)
 	writeDisk(t, other, 64<<20, true)
+	counterfeit := serveLiar(t, &liar.Drive{Claims: 8 << 30, Real: 64 << 20, Wraps: true})
 
 	m := newMachineWith(t, vmtest.Config{
-		Name: "from the medium", Base: blank, Bus: vmtest.NVMe, Closed: true,
-		Others: []vmtest.Disk{{Image: medium, Bus: vmtest.SATA, Boot: true}, {Image: other}},
+		Name: "from the medium", Base: blank, Bus: vmtest.NVMe, Closed: true, Offline: true, Firmware: vmtest.OVMFSecureBoot,
+		Others: []vmtest.Disk{{Image: stick, Bus: vmtest.USB, Boot: true}, {Image: other, Bus: vmtest.NVMe}},
+		Args: []string{"-drive", "if=none,id=liar,format=raw,file.driver=nbd,file.server.type=unix,file.server.path=" + counterfeit,
+			"-device", "qemu-xhci,id=liar-hub", "-device", "usb-storage,bus=liar-hub.0,drive=liar,removable=on,serial=LIAR"},
 	})
 	m.step("boot", m.Boot)
-	m.step("installing", func(ctx context.Context) error {
-		_, err := m.WaitConsole(ctx, `They are equal\.`)
-		return err
-	})
-	want := fmt.Sprintf("%x", sumFile(t, other))
-	m.expect("the other disk", strings.Fields(m.sh("sync; sha256sum /dev/vda"))[0], want)
+	m.installed()
+	m.expectContains("the first start", m.consoleLog(), "Custom Secure Boot keys successfully enrolled, rebooting the system now!")
+	m.expectContains("the kernel", m.sh("dmesg"), "Secure boot enabled")
 	m.expectContains("the kernel's log", m.sh("dmesg"), "ashlar-install: Installed server-1.0.0")
 	running := m.sh(`sed -n 's/.*ashlar.image=\([0-9a-f]*\).*/\1/p' /proc/cmdline`)
-	installed := filepath.Join(dir, "installed")
-	m.step("shutdown", m.Shutdown)
-	m.step("taking the disk", func(ctx context.Context) error { return m.Snapshot(ctx, installed) })
 
-	d := newMachineWith(t, vmtest.Config{Name: "from the disk", Base: installed, Bus: vmtest.SATA, Closed: true})
+	m.expectContains("a disk without its name", m.fails("ashlar install --json --disk other2"), "is not empty")
+	m.expect("the other disk", strings.Fields(m.sh("sync; sha256sum /dev/disk/by-id/nvme-*_other2"))[0], sumFile(t, other))
+
+	var record sysroot.Record
+	if err := json.Unmarshal([]byte(m.sh("cat "+sysroot.RecordPath)), &record); err != nil {
+		t.Fatal(err)
+	}
+	said := m.fails("ashlar media write " + record.Medium.Device + " --to /dev/disk/by-id/usb-*LIAR-0:0 --yes")
+	m.expectContains("writing to a counterfeit", said, "it claims 8.59 GB and has at most 0.07 GB: what is written beyond that overwrites its beginning")
+	m.expectContains("writing to a counterfeit", said, "it is a counterfeit")
+	installed, firmware := m.takeDisk(), m.firmware()
+
+	image := filepath.Join(dir, "image.raw")
+	ctx, cancel := stepContext()
+	defer cancel()
+	if _, err := fx.Ashlar(ctx, "disk", im.out+":1.0.0", "-o", image); err != nil {
+		t.Fatal(err)
+	}
+	m.expect("boot files, as on a disk image", fmt.Sprint(bootFiles(t, installed)), fmt.Sprint(bootFiles(t, image)))
+
+	d := newMachineWith(t, vmtest.Config{Name: "from the disk", Base: installed, Bus: vmtest.NVMe, Closed: true, Firmware: firmware})
 	d.boot()
 	d.expectContains("command line", d.sh("cat /proc/cmdline"), "ashlar.image="+running)
 	d.expectContains("verify", d.sh("ashlar verify"), "good:")
-	d.expectContains("status", d.sh("ashlar status"), "server-1.0.0")
+	said = d.sh("ashlar status")
+	d.expectContains("status", said, "server-1.0.0")
+	d.expectContains("status", said, "secure boot on: the firmware starts only what its db allows\n")
 	d.expect("host name", d.sh("hostname"), "story")
 	d.expect("user", d.sh("id -un 1000; stat -c %U:%a /home/ada"), "ada\nada:700")
 	d.expectContains("history", d.sh("ashlar history"), "installed")
@@ -78,56 +95,21 @@ password = "secret words"
 	}
 }
 
-// writeMedium makes a medium of release 1.0.0, signed, with a file of answers or "".
-func writeMedium(t *testing.T, dir, answers string) string {
+// serveLiar serves a drive that lies, and returns its socket.
+func serveLiar(t *testing.T, d *liar.Drive) string {
 	t.Helper()
-	ctx, cancel := stepContext()
-	defer cancel()
-	out, signed, image := filepath.Join(dir, "out"), filepath.Join(dir, "signed"), filepath.Join(dir, "medium.iso")
-	if _, err := fx.BuildMedium(ctx, "closed", out, filepath.Join(dir, "unsigned.iso")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fx.Ashlar(ctx, "publish", out+":1.0.0", "oci:"+signed, "--channel", "stable", "--keys", fx.KeysDir()); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"media", "write", signed, "--root", filepath.Join(fx.KeysDir(), "root.json"), "-o", image}
-	if answers != "" {
-		args = append(args, "--answers", answers)
-	}
-	if _, err := fx.Ashlar(ctx, args...); err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
-
-// writeDisk makes a disk, empty or with noise at its beginning.
-func writeDisk(t *testing.T, path string, size int64, noise bool) {
-	t.Helper()
-	f, err := os.Create(path)
+	socket := filepath.Join(t.TempDir(), "nbd")
+	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if noise {
-		if _, err := io.CopyN(f, rand.Reader, 1<<20); err != nil {
-			t.Fatal(err)
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(l) }()
+	t.Cleanup(func() {
+		l.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
 		}
-	}
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func sumFile(t *testing.T, path string) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
-	}
-	return h.Sum(nil)
+	})
+	return socket
 }

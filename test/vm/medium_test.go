@@ -3,34 +3,33 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
-	"github.com/ashlar-os/ashlar/internal/image/medium"
+	format "github.com/ashlar-os/ashlar/internal/image/medium"
 	"github.com/ashlar-os/ashlar/internal/machine/sysroot"
 	"github.com/ashlar-os/ashlar/internal/vmtest"
 )
 
-// TestMedium: one image starts as a disc and as a disk; what runs is the release,
-// sealed, which changes nothing; and a medium that was changed is refused by the
-// block, before anything of it runs.
+// TestMedium: one image starts as a disc and as a stick; what runs is the release,
+// sealed, which changes nothing; and a medium of which one bit was changed is refused:
+// by the block, by the boot file, by the paper.
 func TestMedium(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	image := filepath.Join(dir, "medium.iso")
-	ctx, cancel := stepContext()
-	defer cancel()
-	if _, err := fx.BuildMedium(ctx, "closed", filepath.Join(dir, "out"), image); err != nil {
-		t.Fatal(err)
-	}
+	image := theMedium(t).image
 	t.Run("as a disc", func(t *testing.T) { runsFromMedium(t, image, vmtest.CD, "/dev/sr0") })
-	t.Run("as a disk", func(t *testing.T) { runsFromMedium(t, image, vmtest.SATA, "/dev/sda") })
-	t.Run("changed", func(t *testing.T) { refusesChangedMedium(t, image) })
+	t.Run("as a stick", func(t *testing.T) { runsFromMedium(t, image, vmtest.USB, "/dev/sda") })
+	t.Run("changed payload", func(t *testing.T) { refusesChangedPayload(t, image) })
+	t.Run("changed boot file", func(t *testing.T) { refusesChangedBootFile(t, image) })
+	t.Run("changed papers", func(t *testing.T) { refusesChangedPapers(t) })
 }
 
 func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
@@ -43,7 +42,7 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 	if err := json.Unmarshal([]byte(m.sh("cat "+sysroot.RecordPath)), &record); err != nil {
 		t.Fatal(err)
 	}
-	if r := record.Medium; r == nil || r.Device != device || r.Papers.Length != medium.PapersSize || r.Answers.Length != medium.AnswersSize || record.Foreign != sysroot.ForeignRefuse {
+	if r := record.Medium; r == nil || r.Device != device || r.Papers.Length != format.PapersSize || r.Answers.Length != format.AnswersSize || record.Foreign != sysroot.ForeignRefuse {
 		t.Errorf("boot.json: %+v", record)
 	}
 	m.expect("tmpfs, EROFS and overlays", m.sh("for at in / /sysroot /etc /var; do findmnt -no FSTYPE $at; done"), "overlay\nerofs\noverlay\ntmpfs")
@@ -71,31 +70,13 @@ func runsFromMedium(t *testing.T, image string, bus vmtest.Bus, device string) {
 	m.expect("what was written before", m.sh("ls /etc/story /var/lib/story 2>/dev/null; true"), "")
 }
 
-// refusesChangedMedium changes one byte in the middle of the payload, which nothing
+// refusesChangedPayload changes one bit in the middle of the payload, which nothing
 // at the start needs.
-func refusesChangedMedium(t *testing.T, image string) {
+func refusesChangedPayload(t *testing.T, image string) {
 	t.Parallel()
-	f, err := os.Open(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	table, err := gpt.Read(f, medium.SectorSize)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const block = 9999
-	m := newMachineWith(t, vmtest.Config{Base: image, Bus: vmtest.SATA, Closed: true})
-	m.step("changing a byte", func(ctx context.Context) error {
-		return m.Edit(ctx, func(raw string) error {
-			for _, p := range table.Partitions {
-				if p.Type == medium.TypePayload {
-					return vmtest.FlipByte(raw, p.Start+block*medium.BlockSize+77)
-				}
-			}
-			return os.ErrNotExist
-		})
-	})
+	m := newMachineWith(t, vmtest.Config{Base: image, Bus: vmtest.USB, Closed: true})
+	m.flipOnMedium(format.TypePayload, func(io.ReaderAt, gpt.Partition) (int64, error) { return block*format.BlockSize + 77, nil })
 	m.step("start", m.Start)
 	m.step("refusal", func(ctx context.Context) error {
 		_, err := m.WaitConsole(ctx, `ashlar: cannot boot: the medium "/dev/sda" is damaged or was changed: block 9999 of its payload is not what was signed\. The machine turns itself off in 60 seconds\.`)
@@ -105,4 +86,99 @@ func refusesChangedMedium(t *testing.T, image string) {
 	if strings.Contains(m.consoleLog(), "systemd[1]") {
 		t.Error("something of a changed medium was started")
 	}
+}
+
+// refusesChangedBootFile changes one bit of the root hash in the boot file's command
+// line. Firmware that has keys does not start that.
+func refusesChangedBootFile(t *testing.T, image string) {
+	t.Parallel()
+	m := newMachineWith(t, vmtest.Config{Base: image, Bus: vmtest.USB, Closed: true, Firmware: vmtest.OVMFSecureBoot})
+	m.flipOnMedium(gpt.TypeESP, func(r io.ReaderAt, p gpt.Partition) (int64, error) {
+		at, err := find(r, p, "ashlar.medium=")
+		return at + int64(len("ashlar.medium=")), err
+	})
+	m.step("start", m.Start) // the loader enrols the keys, and the firmware starts again
+	m.step("refusal", func(ctx context.Context) error {
+		_, err := m.WaitConsole(ctx, "Error loading .*ashlar-media_1.0.0.*(Access denied|Security violation)")
+		return err
+	})
+	m.PowerCut()
+	if strings.Contains(m.consoleLog(), "ashlar-init") {
+		t.Error("something of a changed medium was started")
+	}
+}
+
+// refusesChangedPapers changes one bit of the root of trust that the medium carries with
+// it. The system is sealed, and starts; it installs nothing.
+func refusesChangedPapers(t *testing.T) {
+	t.Parallel()
+	blank := filepath.Join(t.TempDir(), "blank")
+	writeDisk(t, blank, 8<<30, false)
+	m := newMachineWith(t, vmtest.Config{Base: theMedium(t).write(t, "schema = 1\n[disk]\nid = \"disk\"\n"), Bus: vmtest.USB, Closed: true,
+		Others: []vmtest.Disk{{Image: blank, Bus: vmtest.NVMe}}})
+	m.flipOnMedium(format.TypePapers, func(r io.ReaderAt, p gpt.Partition) (int64, error) {
+		root, err := find(r, p, "trust/1.root.json")
+		if err != nil {
+			return 0, err
+		}
+		p.Start, p.Size = p.Start+root, p.Size-root
+		at, err := find(r, p, `"threshold":`)
+		return root + at + 1, err
+	})
+	m.step("start", m.Start)
+	m.step("refusal", func(ctx context.Context) error {
+		_, err := m.WaitConsole(ctx, `cannot trust this medium: .*root`)
+		return err
+	})
+	m.step("boot", m.WaitReady)
+	m.expect("the disk", m.sh("cmp -n 1048576 /dev/nvme0n1 /dev/zero && echo empty"), "empty")
+}
+
+// flipOnMedium changes one bit of a partition of the machine's disk, which is a medium,
+// at the offset that where finds in it.
+func (m *machine) flipOnMedium(kind gpt.UUID, where func(io.ReaderAt, gpt.Partition) (int64, error)) {
+	m.t.Helper()
+	m.step("changing a bit", func(ctx context.Context) error {
+		return m.Edit(ctx, func(raw string) error {
+			f, err := os.OpenFile(raw, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			table, err := gpt.Read(f, format.SectorSize)
+			if err != nil {
+				return err
+			}
+			for _, p := range table.Partitions {
+				if p.Type != kind {
+					continue
+				}
+				at, err := where(f, p)
+				if err != nil {
+					return err
+				}
+				b := make([]byte, 1)
+				if _, err := f.ReadAt(b, p.Start+at); err != nil {
+					return err
+				}
+				b[0] ^= 1
+				_, err = f.WriteAt(b, p.Start+at)
+				return err
+			}
+			return os.ErrNotExist
+		})
+	})
+}
+
+// find is where a text begins in a partition.
+func find(r io.ReaderAt, p gpt.Partition, text string) (int64, error) {
+	b := make([]byte, p.Size)
+	if _, err := r.ReadAt(b, p.Start); err != nil {
+		return 0, err
+	}
+	at := bytes.Index(b, []byte(text))
+	if at < 0 {
+		return 0, fmt.Errorf("%q is not on the medium", text)
+	}
+	return int64(at), nil
 }
