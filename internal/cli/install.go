@@ -170,7 +170,11 @@ func installUnasked(ctx context.Context, o installOptions, g *globals, in *insta
 		}
 		defer unlock()
 	}
-	return installLocked(ctx, o, g, in, record, a)
+	err := installLocked(ctx, o, g, in, record, a)
+	if err != nil && !o.plan {
+		tellKernel(err.Error())
+	}
+	return err
 }
 
 // installLocked is installUnasked under the lock; a plan needs none.
@@ -198,7 +202,6 @@ func installLocked(ctx context.Context, o installOptions, g *globals, in *instal
 	in.Log = tellKernel
 	result, err := in.Run(ctx, answer.Plan, g.progress)
 	if err != nil {
-		tellKernel(err.Error())
 		return err
 	}
 	tellReport(&result.Report)
