@@ -51,7 +51,7 @@ test: lint unit vm
 
 # Stories that take long. STORY="-seed 7" is another long life, STORY="-torture-seed 7" other power cuts.
 slow: need-go setup build
-	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestCountedAgain|TestThreeBadBoots|TestTorture|TestLongLife)$$' ./test/vm $(STORY)
+	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestVarDisk|TestCountedAgain|TestThreeBadBoots|TestTorture|TestLongLife)$$' ./test/vm $(STORY)
 
 torture: need-go setup build
 	$(GO) run ./test/torture/long $(TORTURE)
