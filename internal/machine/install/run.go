@@ -40,6 +40,7 @@ type job struct {
 	machine  *update.Machine
 	recovery string
 	oldESP   gpt.UUID // of the ESP that was on the disk before
+	vars     varJob   // the disk of /var, where that has one
 	report   Report
 }
 
@@ -86,6 +87,9 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	if j.dev, err = openDevice(&j.plan.Disk); err != nil {
 		return err
 	}
+	if err := j.claimVar(); err != nil {
+		return err
+	}
 	if old, _, ok := FindAshlar(j.plan.Disk.Path, j.plan.Disk.Sector); ok {
 		j.oldESP = old.ID
 	}
@@ -112,6 +116,9 @@ func (j *job) prepare(ctx context.Context) (err error) {
 		}
 	}
 	j.p.Stage("making file systems", 0, progress.Items)
+	if err := j.makeVar(ctx); err != nil {
+		return err
+	}
 	if err := j.esp.format(ctx, j.espDev); err != nil {
 		return err
 	}
@@ -131,6 +138,9 @@ func (j *job) mayReplace(ctx context.Context) error {
 	if err == nil {
 		m := &update.Machine{Store: s, Arch: j.Arch, Root: j.Root, Now: j.Now}
 		_, err = m.CheckMedium(ctx, j.Medium, j.plan.Origin)
+	}
+	if err == nil {
+		err = j.keepVar(ctx, s)
 	}
 	return errors.Join(err, j.unmount())
 }
@@ -176,6 +186,9 @@ func (j *job) mount(context.Context) error {
 	}
 	if j.Sealer != nil {
 		s.Sealer = j.Sealer
+	}
+	if err := j.mountVar(s); err != nil {
+		return err
 	}
 	partition, err := esp.Open(j.espDir())
 	if err != nil {
@@ -236,6 +249,7 @@ func (j *job) letGo() error {
 		j.locked = false
 		err = errors.Join(err, lock())
 	}
+	err = errors.Join(err, j.vars.letGo())
 	if j.dev != nil {
 		err = errors.Join(err, j.dev.close())
 	}
@@ -309,6 +323,9 @@ func (j *job) forget() error {
 }
 
 func (j *job) settings(context.Context) error {
+	if err := j.vars.write(j.machine.Store); err != nil {
+		return err
+	}
 	upper := j.machine.Store.EtcUpper(j.plan.Release.Image)
 	return j.writeSettings(j.plan, upper, j.varDir())
 }
@@ -320,6 +337,9 @@ func (j *job) verify(ctx context.Context) error {
 		return err
 	}
 	if err := j.mount(ctx); err != nil {
+		return err
+	}
+	if err := j.vars.verify(j.machine.Store); err != nil {
 		return err
 	}
 	state, err := j.machine.Look()
