@@ -20,7 +20,8 @@ const machine = "q35,sata=off"
 // the machine and then die in the firmware.
 const processor = "qemu64,-cx16,-svm"
 
-// kernelArguments are added to the boot file's by systemd-stub(7).
+// KernelArguments are added to the boot file's by systemd-stub(7); an image that takes
+// nothing from outside has to have them in itself.
 //
 // On a busy host emulated timers tick too seldom for the kernel, which counts them for
 // some 60 ms and then panics: "IO-APIC + timer doesn't work!". Under KVM it
@@ -28,12 +29,12 @@ const processor = "qemu64,-cx16,-svm"
 //
 // And units that no story looks at are left out: each costs a quarter of a second, all
 // of them a sixth of a boot.
-func kernelArguments() string {
-	arguments := []string{"io.systemd.stub.kernel-cmdline-extra=no_timer_check"}
+func KernelArguments() []string {
+	arguments := []string{"no_timer_check"}
 	for _, unit := range spared {
 		arguments = append(arguments, "systemd.mask="+unit)
 	}
-	return strings.Join(arguments, " ")
+	return arguments
 }
 
 var spared = []string{
@@ -77,7 +78,7 @@ func (vm *VM) arguments(sockets string) ([]string, error) {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
 	if !vm.Closed {
-		for _, value := range append(vm.credentials(), kernelArguments()) {
+		for _, value := range append(vm.credentials(), "io.systemd.stub.kernel-cmdline-extra="+strings.Join(KernelArguments(), " ")) {
 			args = append(args, SMBIOS(value)...)
 		}
 	}

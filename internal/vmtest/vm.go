@@ -32,7 +32,7 @@ type Config struct {
 	Record      bool              // keep a log of all writes to the disk, see Recording
 	Console     io.Writer         // gets a copy of the console; nil: only the log
 	Offline     bool              // there is no network card
-	Closed      bool              // the image takes nothing from SMBIOS: it brings the agent and no_timer_check itself
+	Closed      bool              // the image takes nothing from SMBIOS: it brings the agent and KernelArguments itself
 }
 
 // Firmware is a pair of OVMF images. Vars is a template, copied for each VM.
