@@ -23,21 +23,34 @@ type device struct {
 	path   string
 	sector int64
 	file   bool
+	lock   *os.File // held until the end; nil for a file
 	loops  []string // that stand for partitions of a file
 }
 
+// openDevice takes the disk, and keeps udev away from it and from its partitions until
+// close (https://systemd.io/BLOCK_DEVICE_LOCKING). Whenever somebody has written to a
+// disk, udev has the kernel read its partition table again, and for a moment there
+// are no partitions.
 func openDevice(d *Disk) (*device, error) {
 	st, err := os.Stat(d.Path)
 	if err != nil {
 		return nil, err
 	}
-	return &device{path: d.Path, sector: d.Sector, file: st.Mode().IsRegular()}, nil
+	dev := &device{path: d.Path, sector: d.Sector, file: st.Mode().IsRegular()}
+	if dev.file {
+		return dev, nil
+	}
+	if dev.lock, err = os.Open(d.Path); err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dev.lock.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", d.Path, err), dev.lock.Close())
+	}
+	return dev, nil
 }
 
 // write opens the disk for itself alone: the kernel refuses that while it, or a
-// part of it, is in use, and udev looks at nothing that is locked
-// (https://systemd.io/BLOCK_DEVICE_LOCKING). Afterwards the kernel reads the partition
-// table.
+// part of it, is in use. Afterwards the kernel reads the partition table.
 func (d *device) write(do func(f *os.File) error) (err error) {
 	flags := os.O_RDWR
 	if !d.file {
@@ -51,9 +64,6 @@ func (d *device) write(do func(f *os.File) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("locking %s: %w", d.path, err)
-	}
 	if err := do(f); err != nil {
 		return err
 	}
@@ -164,7 +174,7 @@ func (d *device) loop(ctx context.Context, p Partition) (string, error) {
 	return name, nil
 }
 
-// close gives the loop devices back. It waits for nobody: what has been written is
+// close gives the loop devices back, and the disk to udev. It waits for nobody: what has been written is
 // on the disk by then.
 func (d *device) close() error {
 	var all error
@@ -173,5 +183,9 @@ func (d *device) close() error {
 		all = errors.Join(all, err)
 	}
 	d.loops = nil
+	if d.lock != nil {
+		all = errors.Join(all, d.lock.Close())
+		d.lock = nil
+	}
 	return all
 }
