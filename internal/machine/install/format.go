@@ -52,13 +52,19 @@ func formatESP(ctx context.Context, dev string) error {
 	return nil
 }
 
-// formatRoot makes the root file system. What the disk does not have to be told,
-// such as empty inode tables, is left to the first boot.
+// RootFormat returns mke2fs's arguments for the root file system, without the device.
+// What the disk does not have to be told, such as empty inode tables, is left to the
+// first boot.
+func RootFormat() []string {
+	return []string{
+		"-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
+		"-O", features, "-L", gpt.NameRoot, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
+	}
+}
+
+// formatRoot makes the root file system.
 func formatRoot(ctx context.Context, dev string) error {
-	_, err := program.Run(ctx, program.Command{Args: []string{
-		"mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
-		"-O", features, "-L", gpt.NameRoot, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dev,
-	}})
+	_, err := program.Run(ctx, program.Command{Args: append(append([]string{"mke2fs"}, RootFormat()...), dev)})
 	if err != nil {
 		return fmt.Errorf("making the root file system: %w", err)
 	}
