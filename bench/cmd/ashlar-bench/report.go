@@ -161,9 +161,10 @@ func writeSide(b *bytes.Buffer, name, who string, s side) {
 	if len(s) == 0 {
 		return
 	}
-	requests, moved, cpu, peak := "", "", "", ""
-	if s.peak() > 0 { // else it ran in a virtual machine
-		cpu, peak = fmt.Sprintf("%.2f", s.cpu().Seconds()), fmt.Sprintf("%.0f", float64(s.peak())/1e6)
+	requests, moved, peak := "", "", ""
+	cpu := fmt.Sprintf("%.2f", s.cpu().Seconds())
+	if s.peak() > 0 { // else it ran in a virtual machine, and what that occupies says nothing
+		peak = fmt.Sprintf("%.0f", float64(s.peak())/1e6)
 	}
 	if s.requests() > 0 {
 		requests, moved = fmt.Sprint(s.requests()), fmt.Sprintf("%.1f", float64(s.bytes())/1e6)
