@@ -47,7 +47,7 @@ func (c *comparison) install(ctx context.Context) error {
 	}
 	defer vm.Close()
 	var unsealed, sealed side
-	ours, peer, err := c.inTurn(
+	ours, peer, err := c.pairs(2, // one in each order: they take minutes
 		func(int) (sample, error) {
 			s, err := timeInstall(ctx, vm) // which makes the partitions that the others use
 			if err != nil {
@@ -141,8 +141,14 @@ const dropCaches = "sync; echo 3 >/proc/sys/vm/drop_caches\n"
 
 // timeInstall installs, and reads from the kernel's log how long copying took: up to
 // the next step, which begins when all is on the disk.
-func timeInstall(ctx context.Context, vm *vmtest.VM) (s sample, err error) {
-	const begin, end = "copying the system", "writing the settings"
+func timeInstall(ctx context.Context, vm *vmtest.VM) (sample, error) {
+	return watched(ctx, vm, "ashlar install --answers /run/answers.toml",
+		"ashlar-install: copying the system", "ashlar-install: writing the settings")
+}
+
+// watched runs a script, with nothing in the guest's caches, which tells the kernel's log
+// when it begins and when it ends what is timed.
+func watched(ctx context.Context, vm *vmtest.VM, script, begin, end string) (s sample, err error) {
 	var text string
 	var cpu [2]time.Duration
 	if _, err := vm.Output(ctx, dropCaches); err != nil {
@@ -150,13 +156,13 @@ func timeInstall(ctx context.Context, vm *vmtest.VM) (s sample, err error) {
 	}
 	group, watching := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		text, err = vm.Output(ctx, `ashlar install --answers /run/answers.toml >/run/install.log 2>&1 || { cat /run/install.log; exit 1; }
-dmesg | sed -n 's/^\[ *\([0-9.]*\)\] ashlar-install: \(`+begin+`\|`+end+`\)$/\1/p' | tail -2`)
+		text, err = vm.Output(ctx, script+` >/run/log 2>&1 || { cat /run/log; exit 1; }
+dmesg | sed -n 's/^\[ *\([0-9.]*\)\] \(`+begin+`\|`+end+`\)$/\1/p' | tail -2`)
 		return err
 	})
 	group.Go(func() (err error) {
-		for i, step := range []string{begin, end} {
-			if _, err := vm.WaitConsole(watching, "ashlar-install: "+step); err != nil {
+		for i, words := range []string{begin, end} {
+			if _, err := vm.WaitConsole(watching, words); err != nil {
 				return err
 			}
 			if cpu[i], err = vm.CPU(); err != nil {
@@ -180,7 +186,7 @@ func timeUnsealed(ctx context.Context, vm *vmtest.VM) (s sample, err error) {
 	if _, err = vm.Output(ctx, "set -e\n"+newRoot+"mkfs.vfat -F 32 -s 8 "+installESP+" >/dev/null\nmount "+installESP+" /run/esp"); err != nil {
 		return s, err
 	}
-	s, err = timed(ctx, vm, "/run/tools/ashlar-bench copy -known /run/known -root /run/copy -esp /run/esp\nsync -f /run/copy")
+	s, err = watched(ctx, vm, "/run/tools/ashlar-bench copy -known /run/known -root /run/copy -esp /run/esp", beginCopy, endCopy)
 	if err == nil {
 		_, err = vm.Output(ctx, "umount /run/copy /run/esp")
 	}
