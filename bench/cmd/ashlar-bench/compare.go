@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // comparison is one run of all that has a peer.
@@ -25,13 +27,13 @@ type comparison struct {
 
 func runCompare(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
-	c := &comparison{report: &report{}}
+	c := &comparison{}
 	flags.StringVar(&c.work, "work", "", "directory with the trees v1 and v2 and the peers, as bench/run makes it")
 	flags.StringVar(&c.ashlar, "ashlar", "bin/ashlar", "the command")
 	flags.StringVar(&c.init, "init", "bin/ashlar-init", "the first process")
 	flags.IntVar(&c.runs, "runs", 3, "how often each side does each work")
 	flags.StringVar(&c.root, "root", ".", "the checkout")
-	only := flags.String("steps", "", "do only these `STEPS`: bootfiles, publish, image, pull, large, iso, media, boot, binaries")
+	only := flags.String("steps", "", "do only these `STEPS`: bootfiles, publish, image, pull, large, iso, media, install, boot, binaries")
 	results := flags.String("results", "", "file to write the table to")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -43,50 +45,77 @@ func runCompare(ctx context.Context, args []string) error {
 	if err := c.clear(); err != nil {
 		return err
 	}
+	var parts []*report
 	for _, step := range c.steps() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), step.name) {
 			continue
 		}
+		if len(parts) == 0 || parts[len(parts)-1].title != step.part {
+			parts = append(parts, &report{title: step.part, complete: true})
+		}
+		c.report = parts[len(parts)-1]
+		c.report.steps++
 		fmt.Fprintf(os.Stderr, "bench: %s\n", step.name)
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
+		if c.report.machine, err = describeMachine(); err != nil {
+			return err
+		}
 	}
-	if c.report.machine, err = describeMachine(); err != nil {
-		return err
-	}
-	if c.report.differences, err = c.differences(); err != nil {
-		return err
-	}
-	if c.report.peers, err = c.peers(); err != nil {
-		return err
+	for _, part := range parts {
+		part.complete = part.steps == c.stepsOf(part.title)
+		if part.title != images {
+			continue
+		}
+		if part.differences, err = c.differences(); err != nil {
+			return err
+		}
+		if part.peers, err = c.peers(); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(c.path("runs")); err != nil {
 		return err
 	}
-	table := c.report.render()
-	if err := os.WriteFile(*results, table, 0o644); err != nil {
-		return err
-	}
-	if _, err := os.Stdout.Write(table); err != nil {
-		return err
-	}
-	return c.report.verdict()
+	return publishResults(*results, parts)
 }
 
-// step is one part of the comparison.
+// step is one piece of the comparison.
 type step struct {
-	name string
-	do   func(context.Context) error
+	part, name string
+	do         func(context.Context) error
 }
 
-// steps lists all, in an order in which each finds what it needs.
+// The parts of the results. Each says when it was measured, and can be measured alone.
+const (
+	images = "Images and updates"
+	media  = "Media"
+	starts = "The first process"
+)
+
+// steps lists all, part by part, in an order in which each finds what it needs.
 func (c *comparison) steps() []step {
 	return []step{
-		{"bootfiles", c.makeBootFiles}, {"publish", c.publish}, {"image", c.writeImages}, {"pull", c.pull},
-		{"large", c.pullLarge}, {"iso", c.makeISO}, {"media", c.writeMedia}, {"boot", c.boot}, {"binaries", c.binaries},
+		{images, "bootfiles", c.makeBootFiles}, {images, "publish", c.publish}, {images, "image", c.writeImages}, {images, "pull", c.pull},
+		{images, "large", c.pullLarge},
+		{media, "iso", c.makeISO}, {media, "media", c.writeMedia}, {media, "install", c.install},
+		{starts, "boot", c.boot}, {starts, "binaries", c.binaries},
 	}
 }
+
+// stepsOf is how many steps a part has.
+func (c *comparison) stepsOf(part string) (n int) {
+	for _, step := range c.steps() {
+		if step.part == part {
+			n++
+		}
+	}
+	return n
+}
+
+// manyRuns is how often each side does what takes seconds and waits for the disk.
+const manyRuns = 9
 
 // clear makes room for what the runs make.
 func (c *comparison) clear() error {
@@ -108,21 +137,50 @@ func (c *comparison) ostree(repo string, args ...string) []string {
 	return append([]string{c.path("peers", "ostree.sh"), "--repo=" + c.path(repo)}, args...)
 }
 
-// inTurn runs both sides one after the other, so that a busy machine is busy
-// for both.
+// inTurn runs both sides in pairs, so that a busy machine is busy for both; the side
+// that begins changes from pair to pair. What was written before is on the disk by then,
+// so that nobody waits for another's.
 func (c *comparison) inTurn(ours, peer func(run int) (sample, error)) (a, b side, err error) {
-	for run := range c.runs {
-		x, err := ours(run)
-		if err != nil {
-			return nil, nil, err
+	return c.pairs(c.runs, ours, peer)
+}
+
+func (c *comparison) pairs(n int, ours, peer func(run int) (sample, error)) (a, b side, err error) {
+	for run := range n {
+		pair := []func() error{
+			func() error {
+				x, err := ours(run)
+				a = append(a, x)
+				return err
+			},
+			func() error {
+				y, err := peer(run)
+				b = append(b, y)
+				return err
+			},
 		}
-		y, err := peer(run)
-		if err != nil {
-			return nil, nil, err
+		if run%2 == 1 {
+			slices.Reverse(pair)
 		}
-		a, b = append(a, x), append(b, y)
+		for _, do := range pair {
+			if err := c.sync(); err != nil {
+				return nil, nil, err
+			}
+			if err := do(); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	return a, b, nil
+}
+
+// sync brings what was written to the work directory's file system to the disk.
+func (c *comparison) sync() error {
+	d, err := os.Open(c.work)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }
 
 // trees are what is published: v1 and v2 as packaged, and the same with the

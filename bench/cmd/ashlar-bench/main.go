@@ -11,7 +11,7 @@ import (
 
 var verbs = map[string]func(context.Context, []string) error{
 	"compare": runCompare, "bootfile": runBootFile, "publish": runPublish, "sign": runSign, "update": runUpdate,
-	"medium": runMedium, "iso": runISO,
+	"medium": runMedium, "iso": runISO, "seal": runSeal, "copy": runCopy,
 }
 
 func main() {

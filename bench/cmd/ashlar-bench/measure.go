@@ -57,6 +57,17 @@ func (s side) peak() int64 {
 	return most
 }
 
+// ratio is how much a takes of b's time: of each pair that ran one after the other, and
+// of those the median. What disturbs one pair then counts once.
+func ratio(a, b side) float64 {
+	list := make([]float64, len(a))
+	for i := range a {
+		list[i] = a[i].wall.Seconds() / b[i].wall.Seconds()
+	}
+	slices.Sort(list)
+	return list[(len(list)-1)/2]
+}
+
 // median is the middle value, of an even number the lower of the two.
 func median[T time.Duration | int64](s side, value func(sample) T) T {
 	list := make([]T, len(s))

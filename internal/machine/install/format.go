@@ -52,6 +52,18 @@ func formatESP(ctx context.Context, dev string) error {
 	return nil
 }
 
+// RootFormat returns mke2fs's arguments for the root file system, without the device.
+func RootFormat() []string { return ext4Format(gpt.NameRoot) }
+
+// ext4Format returns mke2fs's arguments for a file system. What the disk does not have to
+// be told, such as empty inode tables, is left to the first boot.
+func ext4Format(label string) []string {
+	return []string{
+		"-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
+		"-O", features, "-L", label, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
+	}
+}
+
 // formatRoot makes the root file system.
 func formatRoot(ctx context.Context, dev string) error {
 	if err := formatExt4(ctx, dev, gpt.NameRoot); err != nil {
@@ -60,13 +72,8 @@ func formatRoot(ctx context.Context, dev string) error {
 	return nil
 }
 
-// formatExt4 makes a file system. What the disk does not have to be told,
-// such as empty inode tables, is left to the first boot.
 func formatExt4(ctx context.Context, dev, label string) error {
-	_, err := program.Run(ctx, program.Command{Args: []string{
-		"mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
-		"-O", features, "-L", label, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dev,
-	}})
+	_, err := program.Run(ctx, program.Command{Args: append(append([]string{"mke2fs"}, ext4Format(label)...), dev)})
 	return err
 }
 

@@ -22,6 +22,10 @@ import (
 // time waiting for the disk, so this is about queue depth, not about cores.
 const sealers = 32
 
+// bufferSize is how much of a file is read and written at once, in bytes: each write of
+// a part costs a file system what it costs to note that the file has grown.
+const bufferSize = 256 << 10
+
 // Batch writes any number of objects and makes them durable together.
 //
 // Its steps, and what a cut after each leaves:
@@ -42,6 +46,8 @@ type Batch struct {
 	seq  atomic.Int64
 	seal *errgroup.Group
 	bad  context.Context // done when sealing a file has failed; its cause is why
+
+	buffers sync.Pool // of *[bufferSize]byte
 
 	mu    sync.Mutex
 	ready []written
@@ -78,7 +84,7 @@ func (s *Store) NewBatch() (*Batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("beginning batch: %w", err)
 	}
-	b := &Batch{s: s, dir: dir}
+	b := &Batch{s: s, dir: dir, buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }}}
 	b.seal, b.bad = errgroup.WithContext(context.Background())
 	b.seal.SetLimit(sealers)
 	return b, nil
@@ -112,7 +118,10 @@ func (b *Batch) put(w written, size int64, r io.Reader) error {
 	}
 	w.number = b.seq.Add(1)
 	tmp := b.tmpPath(w.number)
-	if err := writeExactly(tmp, size, r); err != nil {
+	buffer := b.buffers.Get().(*[bufferSize]byte)
+	err := writeExactly(tmp, size, r, buffer[:])
+	b.buffers.Put(buffer)
+	if err != nil {
 		os.Remove(tmp)
 		return err
 	}
@@ -128,16 +137,16 @@ func (b *Batch) put(w written, size int64, r io.Reader) error {
 	return nil
 }
 
-// writeExactly writes the size bytes of r to a new file. They are not hashed
-// here: sealing does that, and a file that turns out wrong never gets a name.
-func writeExactly(path string, size int64, r io.Reader) error {
+// writeExactly writes the size bytes of r to a new file, by way of buffer. They are
+// not hashed here: sealing does that, and a file that turns out wrong never gets a name.
+func writeExactly(path string, size int64, r io.Reader, buffer []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	w := &exactWriter{f: f, left: size, size: size}
-	if _, err := io.Copy(w, r); err != nil {
+	if _, err := io.CopyBuffer(w, r, buffer); err != nil {
 		return err
 	}
 	if w.left > 0 {

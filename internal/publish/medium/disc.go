@@ -72,10 +72,12 @@ func cover(descriptor []byte, image int64) error {
 type disc struct {
 	plan  func(theirs *gpt.Table) (*gpt.Table, error)
 	begin func(ours *gpt.Table) (*writer, error)
+	full  func() // called when partition 1 is there, and w is somebody else's; may be nil
 
 	head  []byte // until there is a table in it
 	table *gpt.Table
 	w     *writer
+	done  bool  // partition 1 is there
 	err   error // sticky
 }
 
@@ -89,7 +91,10 @@ func (d *disc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (d *disc) take(p []byte) (err error) {
+func (d *disc) take(p []byte) error {
+	if d.done {
+		return nil
+	}
 	if d.w == nil {
 		if d.head = append(d.head, p...); len(d.head) < systemArea+discSector {
 			return nil
@@ -111,11 +116,17 @@ func (d *disc) take(p []byte) (err error) {
 		}
 	}
 	end := d.table.Partitions[0].Start + d.table.Partitions[0].Size
-	_, err = d.w.Write(p[:min(int64(len(p)), end-d.w.end)])
-	return err
+	if _, err := d.w.Write(p[:min(int64(len(p)), end-d.w.end)]); err != nil {
+		return err
+	}
+	if d.done = d.w.end == end; d.done && d.full != nil {
+		d.full()
+	}
+	return nil
 }
 
-// run runs xorriso.
+// run runs xorriso to its end. That comes up to a second after it has written the last
+// byte: it looks ten times a second whether its own threads are done.
 func (d *disc) run(ctx context.Context, j *job) error {
 	if err := j.stageDisc(); err != nil {
 		return err
@@ -128,7 +139,7 @@ func (d *disc) run(ctx context.Context, j *job) error {
 		return d.err // xorriso only heard that nobody listens any more
 	case err != nil:
 		return err
-	case d.w == nil || d.w.end != d.table.Partitions[0].Start+d.table.Partitions[0].Size:
+	case !d.done:
 		return errors.New("xorriso's image ends before the partition that it was given")
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/medium"
 	"github.com/ashlar-os/ashlar/internal/progress"
@@ -28,7 +30,9 @@ func (j *job) makeImage(ctx context.Context, path string) (result *Result, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	full := make(chan struct{})
 	d := &disc{
+		full: func() { close(full) },
 		plan: func(theirs *gpt.Table) (*gpt.Table, error) { return j.table(theirs, info.Size()) },
 		begin: func(ours *gpt.Table) (*writer, error) {
 			j.progress.Stage("writing the install medium", ours.Size, progress.Bytes)
@@ -40,11 +44,20 @@ func (j *job) makeImage(ctx context.Context, path string) (result *Result, err e
 			_ = d.w.wait() // before the file is closed; where it matters, it was asked already
 		}
 	}()
-	if err := d.run(ctx, j); err != nil {
-		return nil, fmt.Errorf("writing the image: %w", err)
-	}
-	m, blocks, err := d.rest(ctx, payload)
-	if err != nil {
+	var m *medium.Map
+	var blocks medium.Digest
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.run(ctx, j) })
+	group.Go(func() (err error) {
+		select {
+		case <-full:
+			m, blocks, err = d.rest(ctx, payload)
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("writing the image: %w", err)
 	}
 	encoded, err := m.Encode()

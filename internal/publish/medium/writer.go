@@ -2,12 +2,15 @@ package medium
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ashlar-os/ashlar/internal/image/gpt"
 	"github.com/ashlar-os/ashlar/internal/image/medium"
@@ -18,23 +21,37 @@ import (
 // drive more.
 const maxGap = 64 << 10
 
+// windows is how many are on their way at once: while one waits for the disk, and the
+// next for the one digest that goes over all of them, others are hashed and read.
+const windows = 4
+
 // writer takes an image from its first byte to its last, and makes the map and the blob
 // of its blocks.
 //
 // It works window by window, of MaxExtent bytes each; an extent never crosses from one
-// to the next. While one is hashed and stored, the next is read.
+// to the next. Of each window three things are done at once: its extents are hashed, the
+// blob is, and it is stored.
 type writer struct {
 	blocks   io.Writer
 	progress progress.Reporter
 
 	m       *medium.Map
-	patches []patch // of the partition table
-	end     int64   // bytes taken so far
+	extents []*medium.Extent // what becomes the map's
+	patches []patch          // of the partition table
+	end     int64            // bytes taken so far
 
-	window, spare []byte
-	pending       chan error // of the window that is being stored; nil: none is
-	whole         hash.Hash  // of the blob
+	window []byte      // that is filled
+	free   chan []byte // others
+	tasks  *errgroup.Group
+	failed context.Context // done when a task has
+	before turn            // of the window that was flushed last
+	whole  hash.Hash       // of the blob
 }
+
+// turn says how far a window is, by channels that are closed.
+type turn struct{ hashed, stored chan struct{} }
+
+func newTurn() turn { return turn{make(chan struct{}), make(chan struct{})} }
 
 // patch is a part of the partition table.
 type patch struct {
@@ -47,9 +64,16 @@ type patch struct {
 func newWriter(blocks io.Writer, table *gpt.Table, report progress.Reporter) (*writer, error) {
 	w := &writer{
 		blocks: blocks, progress: report, whole: sha256.New(),
-		window: make([]byte, 0, medium.MaxExtent), spare: make([]byte, 0, medium.MaxExtent),
-		m: &medium.Map{Schema: medium.Schema, Size: table.Size},
+		window: make([]byte, 0, medium.MaxExtent), free: make(chan []byte, windows-1),
+		m:      &medium.Map{Schema: medium.Schema, Size: table.Size},
+		before: newTurn(),
 	}
+	close(w.before.hashed)
+	close(w.before.stored)
+	for range cap(w.free) {
+		w.free <- make([]byte, 0, medium.MaxExtent)
+	}
+	w.tasks, w.failed = errgroup.WithContext(context.Background())
 	for _, p := range table.Partitions {
 		switch p.Type {
 		case medium.TypePapers:
@@ -114,71 +138,95 @@ func (w *writer) finish() (*medium.Map, medium.Digest, error) {
 	if err == nil && len(w.window) > 0 {
 		err = w.flush()
 	}
-	if err == nil {
-		err = w.wait()
+	err = errors.Join(err, w.wait())
+	for _, e := range w.extents {
+		w.m.Extents = append(w.m.Extents, *e)
 	}
 	return w.m, medium.Digest(w.whole.Sum(nil)), err
 }
 
-// flush has the window stored, and begins the next.
+// flush has the window hashed and stored, and begins the next.
 func (w *writer) flush() error {
-	if err := w.wait(); err != nil {
-		return err
+	if w.failed.Err() != nil {
+		return context.Cause(w.failed)
 	}
 	full, at := w.window, w.end-int64(len(w.window))
-	w.window, w.spare = w.spare[:0], full
-	pending := make(chan error, 1)
-	w.pending = pending
-	go func() { pending <- w.store(at, full) }()
+	for _, p := range w.patches {
+		// Of the patch, the part that lies in the window.
+		from, to := max(p.offset, at), min(p.offset+int64(len(p.content)), at+int64(len(full)))
+		if from < to {
+			copy(full[from-at:], p.content[from-p.offset:to-p.offset])
+		}
+	}
+	extents, err := w.cut(at, full)
+	if err != nil {
+		return err
+	}
+	w.extents = append(w.extents, extents...)
+	content := func(e *medium.Extent) []byte { return full[e.Offset-at:][:e.Length] }
+	before, now := w.before, newTurn()
+	w.before = now
+	tasks := []func() error{
+		func() error {
+			for _, e := range extents {
+				e.SHA256 = sha256.Sum256(content(e))
+			}
+			return nil
+		},
+		func() error {
+			defer close(now.hashed)
+			<-before.hashed
+			for _, e := range extents {
+				w.whole.Write(content(e))
+			}
+			return nil
+		},
+		func() error {
+			defer close(now.stored)
+			<-before.stored
+			for _, e := range extents {
+				if _, err := w.blocks.Write(content(e)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	var left atomic.Int32
+	left.Store(int32(len(tasks)))
+	for _, do := range tasks {
+		w.tasks.Go(func() error {
+			defer func() {
+				if left.Add(-1) == 0 {
+					w.free <- full[:0]
+				}
+			}()
+			return do()
+		})
+	}
+	w.window = <-w.free
 	return nil
 }
 
-// wait returns what became of the window that was flushed.
-func (w *writer) wait() error {
-	if w.pending == nil {
-		return nil
-	}
-	err := <-w.pending
-	w.pending = nil
-	return err
-}
+// wait returns what became of the windows that were flushed.
+func (w *writer) wait() error { return w.tasks.Wait() }
 
-// store makes extents of a window and stores them.
-func (w *writer) store(at int64, window []byte) error {
-	for _, p := range w.patches {
-		// Of the patch, the part that lies in the window.
-		from, to := max(p.offset, at), min(p.offset+int64(len(p.content)), at+int64(len(window)))
-		if from < to {
-			copy(window[from-at:], p.content[from-p.offset:to-p.offset])
-		}
-	}
+// cut makes extents of a window.
+func (w *writer) cut(at int64, window []byte) (extents []*medium.Extent, err error) {
 	for done := 0; ; {
 		start, end := nextRun(window[done:])
 		if start == end {
-			return nil
+			return extents, nil
 		}
-		if err := w.extent(at+int64(done+start), window[done+start:done+end]); err != nil {
-			return err
+		e := &medium.Extent{Offset: at + int64(done+start), Length: int64(end - start)}
+		for _, r := range w.m.Open {
+			if e.Offset < r.Offset+r.Length && r.Offset < e.Offset+e.Length {
+				return nil, fmt.Errorf("the open region %q is not empty", r.Name)
+			}
 		}
+		extents = append(extents, e)
 		done += end
 	}
-}
-
-// extent stores one extent and adds it to the map.
-func (w *writer) extent(offset int64, content []byte) error {
-	for _, r := range w.m.Open {
-		if offset < r.Offset+r.Length && r.Offset < offset+int64(len(content)) {
-			return fmt.Errorf("the open region %q is not empty", r.Name)
-		}
-	}
-	e := medium.Extent{Offset: offset, Length: int64(len(content))}
-	var both sync.WaitGroup
-	both.Go(func() { e.SHA256 = sha256.Sum256(content) })
-	both.Go(func() { w.whole.Write(content) })
-	_, err := w.blocks.Write(content)
-	both.Wait()
-	w.m.Extents = append(w.m.Extents, e)
-	return err
 }
 
 // nextRun finds the first blocks of b that are not zero, up to a gap of more than maxGap,
