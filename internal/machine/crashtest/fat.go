@@ -179,6 +179,7 @@ func (m Image) List(dir string) ([]File, error) {
 	var shown []File
 	for _, f := range list {
 		if f.Name != "." && f.Name != ".." {
+			m.load(g, &f)
 			shown = append(shown, f)
 		}
 	}
@@ -190,11 +191,7 @@ func (m Image) list(g geometry, cluster uint32) (list []File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files := m.entries(g, clusters)
-	for i := range files {
-		m.load(g, &files[i])
-	}
-	return files, nil
+	return m.entries(g, clusters), nil
 }
 
 // entries reads the clusters of a directory, and not what its files have.

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -40,7 +41,10 @@ func (m *cutMatrix) sample(d cutDisk, boots string) {
 			return nil
 		})
 	}
-	const every = 8000
+	every := 8000
+	if d.esp == nil {
+		every = 500
+	}
 	if m.states%every == 0 {
 		fmt.Fprint(&key, m.states)
 	}
@@ -87,10 +91,10 @@ func (m *cutMatrix) runAgain() {
 			raw.Put(espSection.At, d.esp)
 		}
 		raw.WriteTo(m.t, p.Disk.Path, cutDiskSize)
-		if !m.p.Answers.Disk.KeepVar {
-			d.tree.RemoveAll("root") // mke2fs would
-		}
 		m.unpack(d.tree, p.Work)
+		if !m.p.Answers.Disk.KeepVar { // as mke2fs does
+			m.must(errors.Join(os.RemoveAll(filepath.Join(p.Work, "root")), os.Mkdir(filepath.Join(p.Work, "root"), 0o755)))
+		}
 		if err := p.run(); err != nil {
 			m.t.Fatalf("installing again: %v", err)
 		}
@@ -126,11 +130,8 @@ func (m *cutMatrix) runAgain() {
 // unpack writes the root file system below dir.
 func (m *cutMatrix) unpack(tree *crashtest.Tree, dir string) {
 	m.t.Helper()
-	tree.RemoveAll("esp")
 	tree.Store(m.t, dir)
-	for _, name := range []string{"root", "esp"} {
-		m.must(os.MkdirAll(filepath.Join(dir, name), 0o755))
-	}
+	m.must(errors.Join(os.RemoveAll(filepath.Join(dir, "esp")), os.Mkdir(filepath.Join(dir, "esp"), 0o755)))
 }
 
 // names lists what is below a directory. Numbers in names are left out.

@@ -80,7 +80,7 @@ func (p *play) run() error {
 				return nil
 			}
 			early = false
-			return writeESP(dir, loaderFiles[1], plan.loader)
+			return errors.Join(makeDirectories(dir), writeESP(dir, loaderFiles[1], plan.loader))
 		},
 		func(string) error { return nil },
 	}
@@ -184,7 +184,7 @@ func (b *cutBench) fillESP(disk *Disk) {
 	drive := fmt.Sprintf("%s@@%d", disk.Path, espSection.At)
 	large := filepath.Join(b.t.TempDir(), "large")
 	b.must(os.WriteFile(large, nil, 0o600))
-	b.must(os.Truncate(large, 20<<20))
+	b.must(os.Truncate(large, 10<<20))
 	b.run("mcopy", "-i", drive, large, "::/large")
 	b.espBefore = make(map[string]string)
 	b.must(fs.WalkDir(os.DirFS(b.dir("esp")), ".", func(name string, e fs.DirEntry, err error) error {
@@ -369,6 +369,17 @@ func (m *cutMatrix) fileSystems() {
 			vfat.Do(i+1, op.Below("esp"))
 		}
 	}
+	if m.careless { // all that may be left is without number: of each file system all or nothing
+		for cut := range len(m.log.Ops) + 1 {
+			leastESP, mostESP := vfat.At(before, cut)
+			least, most := m.store.At(cut)
+			for _, d := range []cutDisk{{raw, leastESP, least}, {raw, leastESP, most}, {raw, mostESP, least}, {raw, mostESP, most}} {
+				m.check(cut, d, "")
+			}
+			clear(m.whole)
+		}
+		return
+	}
 	last := -1
 	var images []crashtest.Image
 	m.store.Trees(1, func(cut int, tree *crashtest.Tree) {
@@ -417,11 +428,11 @@ func (m *cutMatrix) check(cut int, d cutDisk, how string) {
 	default:
 		m.newBoots++
 	}
-	if err == nil {
-		m.sample(d, boots)
+	switch {
+	case m.quiet || err != nil && m.violations > 5:
 		return
-	}
-	if m.quiet || m.violations > 5 {
+	case err == nil:
+		m.sample(d, boots)
 		return
 	}
 	done := "the end"
