@@ -26,6 +26,7 @@ type Disk struct {
 	Format string // default "raw"
 	Bus    Bus    // default VirtioBlk
 	Boot   bool   // the firmware tries it before the machine's own disk
+	Last   bool   // or after that
 }
 
 // devices are QEMU's arguments that attach a drive. order is its place in the
@@ -35,7 +36,7 @@ func (b Bus) devices(drive string, order int) ([]string, error) {
 	var controller []string
 	switch b {
 	case VirtioBlk, "":
-		model = "virtio-blk-pci"
+		model = "virtio-blk-pci,serial=" + drive
 	case VirtioSCSI:
 		controller = []string{"-device", "virtio-scsi-pci,id=" + drive + "-hba"}
 		model = "scsi-hd,bus=" + drive + "-hba.0"
@@ -78,6 +79,9 @@ func (vm *VM) disks() ([]string, error) {
 		if d.Boot {
 			order++
 			place = order
+		}
+		if d.Last {
+			place = len(vm.Others) + 1 + i
 		}
 		devices, err := d.Bus.devices(name, place)
 		if err != nil {
