@@ -43,15 +43,16 @@ unit: need-go setup build
 	$(GO) test $(AS_ROOT) -timeout 20m ./...
 
 # One image is built and booted once; all stories start from copies of that disk,
-# two at a time with one processor each.
+# two at a time with one processor each. STORY="-torture-seed 7" is other power cuts,
+# STORY="-run TestMedium" one story.
 vm: need-go setup build
-	$(GO) test -tags vm -timeout 60m -parallel 2 -count=1 -v ./test/vm
+	$(GO) test -tags vm -timeout 60m -parallel 2 -count=1 -v ./test/vm $(STORY)
 
 test: lint unit vm
 
-# Stories that take long. STORY="-seed 7" is another long life, STORY="-torture-seed 7" other power cuts.
+# Stories that take long. STORY="-seed 7" is another long life.
 slow: need-go setup build
-	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestCountedAgain|TestLongLife|TestReinstall|TestThreeBadBoots)$$' ./test/vm $(STORY)
+	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestCountedAgain|TestLongLife|TestReinstall|TestThreeBadBoots|TestVarDisk)$$' ./test/vm $(STORY)
 
 torture: need-go setup build
 	$(GO) run ./test/torture/long $(TORTURE)

@@ -25,6 +25,8 @@ type installOptions struct {
 	plan, console bool
 	answers       string
 	disk, erase   string
+	varDisk       string
+	eraseVar      string
 	keepVar       bool
 }
 
@@ -49,14 +51,15 @@ What will be done is shown before anything is touched, and --plan shows only tha
 
 A disk is named by its stable id. Where there are several it has to be named, and
 one that is not empty has to be named a second time with --erase. Another disk, the
-medium among them, is never written to.
+medium among them, is never written to. /var can have a disk of its own, which is
+never chosen either: --var-disk, and --erase-var where it is not empty.
 
 At the end every byte is read back from the disk, and the digest of its image is
 compared with the one that is signed. The report is kept on the installed machine
 as /var/log/ashlar/install.json.
 
 Answers are a TOML file: docs/install.md. A medium can bring them along.`,
-		Example: "  ashlar install\n  ashlar install --plan --answers box.toml\n  ashlar install --answers box.toml --disk ata-Disk_Model_S3RIAL --erase ata-Disk_Model_S3RIAL",
+		Example: "  ashlar install\n  ashlar install --plan --answers box.toml\n  ashlar install --answers box.toml --disk ata-Disk_Model_S3RIAL --erase ata-Disk_Model_S3RIAL\n  ashlar install --plan --disk virtio-one --var-disk virtio-two",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runInstall(c.Context(), o, g) },
 	}
@@ -65,6 +68,8 @@ Answers are a TOML file: docs/install.md. A medium can bring them along.`,
 	flags.StringVar(&o.answers, "answers", "", "ask nothing: `FILE` has the answers")
 	flags.StringVar(&o.disk, "disk", "", "install to the disk with this `ID`")
 	flags.StringVar(&o.erase, "erase", "", "the `ID` of the disk once more: lose what is on it")
+	flags.StringVar(&o.varDisk, "var-disk", "", "give /var the disk with this `ID`, another one")
+	flags.StringVar(&o.eraseVar, "erase-var", "", "the `ID` of the disk for /var once more: lose what is on it")
 	flags.BoolVar(&o.keepVar, "keep-var", false, "the disk has an Ashlar: keep its /var, replace the system")
 	flags.BoolVar(&o.console, "console", false, "as the medium's own service on each console")
 	if err := flags.MarkHidden("console"); err != nil {
@@ -115,6 +120,12 @@ func (o *installOptions) apply(a *install.Answers) {
 	}
 	if o.erase != "" {
 		a.Disk.Erase = o.erase
+	}
+	if o.varDisk != "" {
+		a.Var.Disk = o.varDisk
+	}
+	if o.eraseVar != "" {
+		a.Var.Erase = o.eraseVar
 	}
 	if o.keepVar {
 		a.Disk.KeepVar = true
@@ -170,7 +181,11 @@ func installUnasked(ctx context.Context, o installOptions, g *globals, in *insta
 		}
 		defer unlock()
 	}
-	return installLocked(ctx, o, g, in, record, a)
+	err := installLocked(ctx, o, g, in, record, a)
+	if err != nil && !o.plan {
+		tellKernel(err.Error())
+	}
+	return err
 }
 
 // installLocked is installUnasked under the lock; a plan needs none.
@@ -198,7 +213,6 @@ func installLocked(ctx context.Context, o installOptions, g *globals, in *instal
 	in.Log = tellKernel
 	result, err := in.Run(ctx, answer.Plan, g.progress)
 	if err != nil {
-		tellKernel(err.Error())
 		return err
 	}
 	tellReport(&result.Report)

@@ -57,6 +57,9 @@ func runInstallConsole(ctx context.Context, o installOptions, g *globals, in *in
 		}
 		err = installLocked(ctx, o, g, in, record, a)
 	}
+	if err != nil && mine {
+		tellKernel(err.Error()) // the other consoles are told only that it failed
+	}
 	if err == nil && a.Then == "wait" {
 		return waitAndReboot(ctx, g, "Remove the medium and press Enter to restart.")
 	}

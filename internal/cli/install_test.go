@@ -113,6 +113,10 @@ func TestInstallPlan(t *testing.T) {
 		{[]string{"--disk", "virtio-two", "--erase", "virtio-one"}, "what may be erased"},
 		{[]string{"--disk", "virtio-three", "--erase", "virtio-three"}, "it is the medium"},
 		{[]string{"--disk", "virtio-one", "--answers", "/does/not/exist"}, "no such file"},
+		{[]string{"--disk", "virtio-one", "--var-disk", "virtio-two"}, "say erase = \"virtio-two\" below [var]"},
+		{[]string{"--disk", "virtio-one", "--var-disk", "virtio-one"}, "gets the system"},
+		{[]string{"--disk", "virtio-one", "--var-disk", "virtio-three", "--erase-var", "virtio-three"}, "it is the medium"},
+		{[]string{"--disk", "virtio-one", "--erase-var", "virtio-two"}, "is never chosen by itself"},
 	} {
 		if _, problems, code := l.run(append([]string{"install", "--plan"}, c.args...)...); code == 0 || !strings.Contains(problems, c.want) {
 			t.Errorf("%q: %d, %q, want %q", c.args, code, problems, c.want)
@@ -120,6 +124,29 @@ func TestInstallPlan(t *testing.T) {
 	}
 	if out, _, code := l.run("install", "--plan", "--disk", "virtio-two", "--erase", "virtio-two"); code != 0 || !strings.Contains(out, "EVERYTHING ON IT IS LOST") || !strings.Contains(out, "nothing was changed") {
 		t.Errorf("%d: %s", code, out)
+	}
+}
+
+// A disk for /var is in the plan, in words and in JSON; without one there is none.
+func TestInstallPlanVar(t *testing.T) {
+	l := newLive(t)
+	args := []string{"install", "--plan", "--disk", "virtio-one", "--var-disk", "virtio-two", "--erase-var", "two"}
+	out, problems, code := l.run(args...)
+	for _, want := range []string{"/var on     /dev/vdb: ", "            virtio-two\n            EVERYTHING ON IT IS LOST\n", "Partition 1 ashlar-var, ", "nothing was changed"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%d, without %q: %s%s", code, want, out, problems)
+		}
+	}
+	var answer installAnswer
+	out, _, _ = l.run(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if v := answer.Plan.Var; v == nil || v.Disk.ID != "virtio-two" || v.Mode != "erase" || v.Partition.Name != "ashlar-var" || v.Partition.Encrypted {
+		t.Errorf("the plan has %+v", v)
+	}
+	if out, _, _ := l.run("install", "--plan", "--disk", "virtio-one", "--json"); !strings.Contains(out, `"var": null`) {
+		t.Errorf("the plan is %s", out)
 	}
 }
 

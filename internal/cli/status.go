@@ -42,6 +42,7 @@ type statusAnswer struct {
 
 	Medium     *mediumAnswer       `json:"medium,omitempty"`     // that the system runs from; then there are no deployments
 	Encryption *sysroot.Encryption `json:"encryption,omitempty"` // of the root partition
+	Var        *varAnswer          `json:"var,omitempty"`        // the disk that /var has of its own
 }
 
 type statusNext struct {
@@ -107,6 +108,7 @@ func runStatus(_ context.Context, g *globals) error {
 	}
 	if record, err := readBootRecord(); err == nil && record.Image == m.Running {
 		answer.Encryption = record.Encryption
+		answer.Var = describeVar(record.Var)
 	}
 	return showStatus(g, answer)
 }
@@ -227,6 +229,7 @@ func printStatus(g *globals, answer statusAnswer) {
 	}
 	g.printf("\nroot        %s\n", sealed)
 	printEncryption(g, answer.Encryption)
+	answer.Var.print(g)
 	printSignatures(g, answer)
 	answer.SecureBoot.print(g)
 	answer.Loader.print(g)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/opencontainers/go-digest"
 
@@ -132,41 +131,7 @@ func (m *Medium) Believe(ctx context.Context, root []byte) (*Belief, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot trust the papers of %s: their release document is not signed: %w: %w", m.Name, trust.ErrUntrusted, err)
 	}
-	if err := m.checkPapers(ctx, view); err != nil {
-		return nil, fmt.Errorf("cannot trust the papers of %s: %w: %w", m.Name, trust.ErrUntrusted, err)
-	}
 	return &Belief{view, signed}, nil
-}
-
-// checkPapers looks at those papers, too, that the way from the root to the document did
-// not need: older roots, from which an older image would begin, and what does not belong.
-func (m *Medium) checkPapers(ctx context.Context, view *trust.View) error {
-	current := map[string]bool{}
-	for _, s := range view.Signed() {
-		current[trust.FileName(s.Role, s.Version)] = true
-	}
-	first, firstName := int64(math.MaxInt64), ""
-	for name := range m.Papers.Trust {
-		var n int64
-		if _, err := fmt.Sscanf(name, "%d.root.json", &n); err == nil && name == trust.FileName(trust.RoleRoot, n) {
-			if n < first {
-				first, firstName = n, name
-			}
-		} else if !current[name] {
-			return fmt.Errorf("the file %q does not belong to them", name)
-		}
-	}
-	if firstName == "" {
-		return nil // the root that one believes is the only one
-	}
-	other, err := (&trust.Client{Root: m.Papers.Trust[firstName]}).Look(ctx, trust.Files(m.Papers.Trust))
-	if err != nil {
-		return fmt.Errorf("the file %q: %w", firstName, err)
-	}
-	if !bytes.Equal(other.Root(), view.Root()) {
-		return fmt.Errorf("the file %q leads to another root", firstName)
-	}
-	return nil
 }
 
 // Close closes the drive or file.

@@ -1,7 +1,10 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
+	"maps"
+	"strings"
 	"testing"
 )
 
@@ -41,5 +44,27 @@ func TestMediumMayBeOld(t *testing.T) {
 	forged := p.steals().forge(p.files, func(*forgery) {})
 	if _, err := p.machine().RefreshMedium(ctx, forged); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("a forged medium: %v", err)
+	}
+}
+
+// A medium is judged as a whole: one bit of the first root, from which this machine's
+// own is the way, and a file that is nobody's, are found though nothing needs them.
+func TestMediumIsWhole(t *testing.T) {
+	p := newPublisher(t)
+	for what, spoil := range map[string]func(Files){
+		`the file "1.root.json"`: func(f Files) {
+			f["1.root.json"] = bytes.Replace(f["1.root.json"], []byte(`"threshold":1`), []byte(`"threshold":0`), 1)
+		},
+		`the file "readme" does not belong`: func(f Files) { f["readme"] = []byte("x") },
+	} {
+		files := maps.Clone(p.release("1.0.0"))
+		spoil(files)
+		m := p.machine()
+		if _, err := m.RefreshMedium(ctx, files); !errors.Is(err, ErrUntrusted) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := m.Accepted(); !errors.Is(err, ErrNothingAccepted) {
+			t.Errorf("%s: it was remembered all the same: %v", what, err)
+		}
 	}
 }

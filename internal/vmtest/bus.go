@@ -20,13 +20,14 @@ const (
 )
 
 // Disk is one more disk of a machine. What the guest writes to it is lost when
-// the machine is turned off.
+// the machine is turned off, unless it is Kept.
 type Disk struct {
-	Image  string // never written
+	Image  string // never written, unless it is Kept
 	Format string // default "raw"
 	Bus    Bus    // default VirtioBlk
 	Boot   bool   // the firmware tries it before the machine's own disk
 	Last   bool   // or after that
+	Kept   bool   // the guest writes to Image itself
 }
 
 // devices are QEMU's arguments that attach a drive. order is its place in the
@@ -87,7 +88,11 @@ func (vm *VM) disks() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "-drive", d.Bus.drive(name, format, d.Image, "snapshot=on"))
+		writes := "snapshot=on"
+		if d.Kept {
+			writes = "discard=unmap"
+		}
+		args = append(args, "-drive", d.Bus.drive(name, format, d.Image, writes))
 		args = append(args, devices...)
 	}
 	devices, err := vm.Bus.devices("disk", order+1)

@@ -34,3 +34,20 @@ func TestBuses(t *testing.T) {
 		t.Error("it is on all the same")
 	}
 }
+
+// TestKeptDisk: of the other disks only one that is kept is opened to be written.
+func TestKeptDisk(t *testing.T) {
+	vm := &VM{Config: Config{Others: []Disk{{Image: "lost"}, {Image: "kept", Kept: true}}}, disk: "own", format: "qcow2"}
+	args, err := vm.disks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range args {
+		if lost := strings.Contains(arg, "snapshot=on"); lost != strings.HasSuffix(arg, "file=lost") {
+			t.Errorf("of %q what is written is lost: %v", arg, lost)
+		}
+	}
+	if all := strings.Join(args, " "); !strings.Contains(all, "file=kept") || !strings.Contains(all, "file=lost") {
+		t.Errorf("the disks are %s", all)
+	}
+}

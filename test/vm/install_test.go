@@ -55,7 +55,7 @@ password = "secret words"
 	m.expectContains("the kernel's log", m.sh("dmesg"), "ashlar-install: Installed server-1.0.0")
 	running := m.sh(`sed -n 's/.*ashlar.image=\([0-9a-f]*\).*/\1/p' /proc/cmdline`)
 
-	m.expectContains("a disk without its name", m.fails("ashlar install --json --disk other2"), "is not empty")
+	m.expectContains("a disk without its name", m.fails("ashlar install --plan --json --disk other2"), "is not empty")
 	m.expect("the other disk", strings.Fields(m.sh("sync; sha256sum /dev/disk/by-id/nvme-*_other2"))[0], sumFile(t, other))
 
 	var record sysroot.Record

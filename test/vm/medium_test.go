@@ -127,7 +127,7 @@ func refusesChangedPapers(t *testing.T) {
 	})
 	m.step("start", m.Start)
 	m.step("refusal", func(ctx context.Context) error {
-		_, err := m.WaitConsole(ctx, `cannot trust this medium: .*root`)
+		_, err := m.WaitConsole(ctx, `ashlar-install: cannot trust this medium: the file "1\.root\.json": `)
 		return err
 	})
 	m.step("boot", m.WaitReady)

@@ -69,7 +69,7 @@ password = "other words"
 
 	d.expectContains("reset", d.sh("ashlar reset --confirm second"), "the next boot")
 	d.reboot()
-	d.expect("after the reset", d.sh("ls /home /var/lib/story 2>/dev/null; hostname; id -u ada 2>/dev/null; true"), "server")
+	d.expect("after the reset", d.sh("ls -A /home/; ls /var/lib/story 2>/dev/null; hostname; id -u ada 2>/dev/null; true"), "server")
 	d.expectContains("verify", d.sh("ashlar verify"), "good:")
 	d.expectContains("history", d.sh("ashlar history"), "reset")
 }

@@ -1,7 +1,8 @@
 // Package installer is the full-screen installer: five questions, the plan, the
 // progress, the outcome.
 //
-//	disk      which one; of one with an Ashlar, whether its /var is kept
+//	disk      which one; of one with an Ashlar, whether its /var is kept; where
+//	          there is another disk, whether that is for /var
 //	language  language, keyboard, time zone
 //	name      of the machine
 //	user      the first one: password or SSH key

@@ -25,6 +25,7 @@ type page int
 const (
 	pageDisk page = iota
 	pageKeep      // only for a disk with an Ashlar
+	pageVar       // only where another disk could hold /var
 	pageLanguage
 	pageName
 	pageUser
@@ -41,12 +42,13 @@ type Model struct {
 	page    page
 	disk    int // chosen on pageDisk
 	keep    int // 0: keep /var, 1: start over
+	vars    int // 0: /var has no disk of its own, else one of varDisks, from 1
 	form    form
 	wrong   string // what is wrong with what was typed, a sentence
 
 	repeat, repeatPass string // typed the second time
 	plan               *install.Plan
-	typed              string // the disk's name, on pagePlan
+	typed              string // the names of disks, on pagePlan
 
 	stage       string
 	done, total int64
@@ -116,6 +118,8 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 		m.keyDisk(k)
 	case pageKeep:
 		m.keyKeep(k)
+	case pageVar:
+		m.keyVar(k)
 	case pagePlan:
 		return m.keyPlan(k)
 	case pageRun:
@@ -147,9 +151,10 @@ func (m *Model) keyDisk(k tea.KeyPressMsg) {
 		}
 		d := m.backend.Disks[m.disk]
 		m.answers.Disk = install.DiskAnswer{ID: d.ID}
-		m.enter(pageLanguage)
 		if d.Ashlar {
 			m.enter(pageKeep)
+		} else {
+			m.enter(m.afterDisk())
 		}
 	}
 }
@@ -172,7 +177,7 @@ func (m *Model) keyKeep(k tea.KeyPressMsg) {
 		m.enter(pageDisk)
 	case "enter":
 		m.answers.Disk.KeepVar = m.keep == 0
-		m.enter(pageLanguage)
+		m.enter(m.afterDisk())
 	}
 }
 
@@ -181,6 +186,8 @@ func (m *Model) enter(p page) {
 	m.page = p
 	a := &m.answers
 	switch p {
+	case pageVar:
+		m.enterVar()
 	case pageLanguage:
 		m.form = newForm(
 			field{label: "Language", value: &a.System.Locale, hint: "such as de_DE.UTF-8; empty: as the image has it"},
@@ -253,6 +260,8 @@ func (m *Model) given() install.Answers {
 
 func (m *Model) back() {
 	switch {
+	case m.page == pageLanguage && m.afterDisk() == pageVar:
+		m.enter(pageVar)
 	case m.page == pageLanguage && m.backend.Disks[m.disk].Ashlar:
 		m.enter(pageKeep)
 	case m.page == pageLanguage:
@@ -269,18 +278,32 @@ func (m *Model) makePlan() {
 	if !a.Disk.KeepVar {
 		a.Disk.Erase = a.Disk.ID
 	}
+	a.Var.Erase = a.Var.Disk
 	var err error
 	if m.plan, err = m.backend.Plan(&a); err != nil {
 		m.plan, m.wrong = nil, sentence(err)
 	}
 }
 
-// mustType is the word to type before the plan is walked; empty: Enter is enough.
+// mustType is what to type before the plan is walked, the name of each disk that
+// something is lost from; empty: Enter is enough.
 func (m *Model) mustType() string {
+	var names []string
 	if m.plan != nil && m.plan.Mode != install.Blank {
-		return m.plan.Disk.Name
+		names = append(names, m.plan.Disk.Name)
 	}
-	return ""
+	if m.plan != nil && m.plan.Var != nil && m.plan.Var.Mode != install.Blank {
+		names = append(names, m.plan.Var.Disk.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// nameOfDisks is what mustType asks for, in words.
+func nameOfDisks(names string) string {
+	if strings.Contains(names, " ") {
+		return "the names of the disks"
+	}
+	return "the disk's name"
 }
 
 func (m *Model) keyPlan(k tea.KeyPressMsg) tea.Cmd {
@@ -296,12 +319,12 @@ func (m *Model) keyPlan(k tea.KeyPressMsg) tea.Cmd {
 		case m.plan == nil:
 			m.makePlan()
 		case want != "" && m.typed != want:
-			m.wrong = fmt.Sprintf("To go on, type the disk's name: %s", want)
+			m.wrong = fmt.Sprintf("To go on, type %s: %s", nameOfDisks(want), want)
 		default:
 			return m.start()
 		}
 	default:
-		if text := k.Key().Text; len(text) == 1 && text > " " && len(m.typed) < 40 {
+		if text := k.Key().Text; len(text) == 1 && text >= " " && len(m.typed) < 60 {
 			m.typed += text
 		}
 	}

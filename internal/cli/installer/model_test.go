@@ -38,6 +38,12 @@ func newUser(t *testing.T, disks ...install.Disk) *user {
 			case disks[i].Content != "":
 				plan.Mode = install.Erase
 			}
+			if i := slices.IndexFunc(disks, func(d install.Disk) bool { return d.ID == a.Var.Disk }); i >= 0 {
+				plan.Var = &install.PlanVar{Disk: disks[i], Mode: install.Blank}
+				if disks[i].Content != "" {
+					plan.Var.Mode = install.Erase
+				}
+			}
 			return plan, nil
 		},
 		Run: func(plan *install.Plan, p progress.Reporter) (*install.Result, error) {
@@ -127,6 +133,8 @@ func TestFiveQuestions(t *testing.T) {
 	u := newUser(t, medium, empty, full)
 	u.sees("1 of 5 Which disk?", "> /dev/vda: 20 GB", "x /dev/sda", "it is the medium that this computer was started from")
 	u.press("<enter>")
+	u.sees("1 of 5 Should /var", "> no: /var is on the same disk as the system", "/dev/vdb")
+	u.press("<enter>")
 	u.sees("2 of 5")
 	u.press("de_DE.UTF-8", "<enter>", "de", "<tab>", "Europe/Berlin", "<enter>")
 	u.sees("3 of 5")
@@ -145,7 +153,7 @@ func TestFiveQuestions(t *testing.T) {
 	u.finish(u.press("<enter>"))
 	u.sees("Done", "cbdefghi-jklnrtuv", "They are equal.")
 	a := u.planned[len(u.planned)-1]
-	if a.Disk.ID != "virtio-one" || a.System != (install.System{Hostname: "box", Locale: "de_DE.UTF-8", Keyboard: "de", Timezone: "Europe/Berlin"}) ||
+	if a.Disk.ID != "virtio-one" || a.Var != (install.VarAnswer{}) || a.System != (install.System{Hostname: "box", Locale: "de_DE.UTF-8", Keyboard: "de", Timezone: "Europe/Berlin"}) ||
 		a.User.Name != "ada" || a.User.FullName != "Ada Lovelace" || a.User.Password != "secret word" || a.User.SSHKeys != nil || a.Encryption.Passphrase != "horse" {
 		t.Errorf("planned was %+v", a)
 	}
@@ -159,6 +167,9 @@ func (u *user) toPlan() {
 	u.t.Helper()
 	for u.m.page != pagePlan {
 		before := u.m.page
+		if before == pageVar {
+			u.press("<enter>")
+		}
 		for range u.m.form.fields {
 			u.press("<enter>")
 		}

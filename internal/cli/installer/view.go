@@ -2,6 +2,7 @@ package installer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -34,7 +35,8 @@ func (m *Model) draw() string {
 		lines = append(lines, wrap("! "+m.wrong, width-3)...)
 	}
 	if len(lines) > height-3 { // the beginning says what it is about, the end what to do
-		lines = append(lines[:height-4], "  ...")
+		end := lines[len(lines)-2:]
+		lines = append(append(slices.Clone(lines[:height-6]), "  ..."), end...)
 	}
 	for len(lines) < height-2 {
 		lines = append(lines, "")
@@ -54,6 +56,8 @@ func (m *Model) content() (title string, body []string, keys string) {
 		return "1 of 5  There is an Ashlar on this disk", choice(m.keep,
 			"keep /var with the home directories, and replace the system",
 			"start over: everything on the disk is lost"), moveKeys + "   Esc: back"
+	case pageVar:
+		return "1 of 5  Should /var, with the home directories, have a disk of its own?", m.drawVar(), moveKeys + "   Esc: back"
 	case pageLanguage:
 		return "2 of 5  Language, keyboard, time zone", m.form.lines(width), formKeys
 	case pageName:
@@ -111,7 +115,7 @@ func (m *Model) drawPlan() (string, []string, string) {
 	body := m.plan.Lines()
 	if want := m.mustType(); want != "" {
 		return "This will be done. Nothing was touched yet.",
-			append(body, "", fmt.Sprintf("Type the disk's name, %s, to agree: %s_", want, m.typed)), "Enter: install   Esc: back   Ctrl-C: leave"
+			append(body, "", fmt.Sprintf("Type %s, %s, to agree: %s_", nameOfDisks(want), want, m.typed)), "Enter: install   Esc: back   Ctrl-C: leave"
 	}
 	return "This will be done. Nothing was touched yet.", body, "Enter: install   Esc: back   Ctrl-C: leave"
 }

@@ -20,7 +20,8 @@ const AnswersSchema = 1
 type Answers struct {
 	Schema     int        `toml:"schema" doc:"version of this format" const:"1" required:"true"`
 	Disk       DiskAnswer `toml:"disk" doc:"where to install"`
-	Encryption Encryption `toml:"encryption" doc:"encryption of the root partition"`
+	Var        VarAnswer  `toml:"var" doc:"a disk of its own for /var; without: /var is on the root partition"`
+	Encryption Encryption `toml:"encryption" doc:"encryption of the root partition, and of /var where that has a disk of its own"`
 	System     System     `toml:"system" doc:"what the machine is called, and how it speaks"`
 	User       User       `toml:"user" doc:"the first user, with the number 1000; root stays locked"`
 	Updates    Updates    `toml:"updates" doc:"where updates are looked for"`
@@ -32,6 +33,12 @@ type DiskAnswer struct {
 	ID      string `toml:"id" doc:"stable id of the disk, as ashlar install --plan lists it; may be left out where there is one disk and nothing on it"`
 	Erase   string `toml:"erase" doc:"the id or the serial number of the disk once more: allows to erase what is on it"`
 	KeepVar bool   `toml:"keep_var" doc:"the disk has an Ashlar: keep its /var with the home directories, and replace the system"`
+}
+
+// VarAnswer names a second disk, for /var alone.
+type VarAnswer struct {
+	Disk  string `toml:"disk" doc:"stable id of the disk, another one than the system's; it is never chosen by itself"`
+	Erase string `toml:"erase" doc:"the id or the serial number of that disk once more: allows to erase what is on it"`
 }
 
 // Encryption is how the root partition is encrypted.

@@ -21,6 +21,10 @@ then = "reboot"
 id = "virtio-one"
 erase = "virtio-one"
 
+[var]
+disk = "virtio-two"
+erase = "virtio-two"
+
 [encryption]
 passphrase = "correct horse"
 
@@ -46,7 +50,7 @@ func TestReadAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.User.Name != "ada" || a.Disk.Erase != "virtio-one" || a.System.Timezone != "Europe/Berlin" || len(a.User.SSHKeys) != 1 {
+	if a.User.Name != "ada" || a.Disk.Erase != "virtio-one" || a.Var != (VarAnswer{"virtio-two", "virtio-two"}) || a.System.Timezone != "Europe/Berlin" || len(a.User.SSHKeys) != 1 {
 		t.Errorf("read %+v", a)
 	}
 }
@@ -76,6 +80,10 @@ func TestRefusedAnswers(t *testing.T) {
 		{`passphrase = "correct horse"`, `passphrase = "a\tb"`, "encryption.passphrase"},
 		{`then = "reboot"`, `then = "explode"`, `field "then"`},
 		{`id = "virtio-one"`, `id = "virtio one"`, "disk.id"},
+		{`disk = "virtio-two"`, `disk = "virtio\ttwo"`, "var.disk"},
+		{`disk = "virtio-two"`, `id = "virtio-two"`, `unknown key "var.id"`},
+		{`disk = "virtio-two"`, ``, `field "var.disk" is missing`},
+		{"[var]", "keep_var = true\n[var]", `both "var.disk" and "disk.keep_var"`},
 		{`then = "reboot"`, `then = `, "line 2"},
 	} {
 		text := strings.Replace(full, c.old, c.new, 1)

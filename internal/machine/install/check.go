@@ -40,6 +40,8 @@ func (a *Answers) Check() error {
 	}{
 		{"disk.id", a.Disk.ID, wordShape, "a word"},
 		{"disk.erase", a.Disk.Erase, wordShape, "a word"},
+		{"var.disk", a.Var.Disk, wordShape, "a word"},
+		{"var.erase", a.Var.Erase, wordShape, "a word"},
 		{"system.hostname", a.System.Hostname, hostnameShape, "a host name: small letters, digits and dashes"},
 		{"system.locale", a.System.Locale, localeShape, "a locale, such as de_DE.UTF-8"},
 		{"system.keyboard", a.System.Keyboard, keyboardShape, "a keyboard layout, such as de"},
@@ -51,6 +53,9 @@ func (a *Answers) Check() error {
 		if f.value != "" && (len(f.value) > 400 || !f.shape.MatchString(f.value)) {
 			return fmt.Errorf("field %q: %.80q is not %s", f.name, f.value, f.want)
 		}
+	}
+	if err := a.Var.check(&a.Disk); err != nil {
+		return err
 	}
 	if len(a.System.Hostname) > 64 {
 		return fmt.Errorf("field %q: %q is longer than 64 characters", "system.hostname", a.System.Hostname)

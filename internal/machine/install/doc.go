@@ -5,11 +5,11 @@
 // is printed, shown and agreed to before anything is touched. [Installer.Run] walks it:
 //
 //	wiped      the disk has no partition table any more; nothing boots from it
-//	divided    GPT: ESP, root
+//	divided    GPT: ESP, root; on another disk /var, where that is wanted
 //	emptied    the ESP has no boot sector, and then no tables and directories
 //	formatted  FAT32; LUKS2, where it is wanted; ext4 with fs-verity
 //	staged     objects, image, deployment and boot file, exactly as by an update
-//	settled    the deployment's /etc and the user's home directory
+//	settled    where /var is, the deployment's /etc and the user's home directory
 //	verified   every object and the image, read back from the disk
 //	reported   /var/log/ashlar/install.json and the history
 //	bootable   the loader is on the ESP: the first moment at which the disk boots

@@ -95,17 +95,22 @@ func emptyESP(dev string) (err error) {
 	return nil
 }
 
-// formatRoot makes the root file system. What the disk does not have to be told,
-// such as empty inode tables, is left to the first boot.
+// formatRoot makes the root file system.
 func formatRoot(ctx context.Context, dev string) error {
-	_, err := program.Run(ctx, program.Command{Args: []string{
-		"mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
-		"-O", features, "-L", gpt.NameRoot, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dev,
-	}})
-	if err != nil {
+	if err := formatExt4(ctx, dev, gpt.NameRoot); err != nil {
 		return fmt.Errorf("making the root file system: %w", err)
 	}
 	return nil
+}
+
+// formatExt4 makes a file system. What the disk does not have to be told,
+// such as empty inode tables, is left to the first boot.
+func formatExt4(ctx context.Context, dev, label string) error {
+	_, err := program.Run(ctx, program.Command{Args: []string{
+		"mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
+		"-O", features, "-L", label, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dev,
+	}})
+	return err
 }
 
 // mapperName is what the open encrypted partition is called while installing.
@@ -125,42 +130,56 @@ func (in *Installer) encrypt(ctx context.Context, dev, passphrase string) (recov
 	if recovery, err = recoveryKey(in.random()); err != nil {
 		return "", err
 	}
-	// Two secrets and one standard input: the new key is in memory that has no name
-	// but this process's.
-	fd, err := unix.MemfdCreate("recovery", unix.MFD_CLOEXEC)
-	if err != nil {
-		return "", err
-	}
-	key := os.NewFile(uintptr(fd), "recovery key")
-	defer key.Close()
-	if _, err := key.WriteString(recovery); err != nil {
-		return "", err
-	}
-	_, err = program.Run(ctx, program.Command{
-		Args: append([]string{"cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "argon2id", "--key-file", "-", dev,
-			fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)}, in.pbkdf...),
-		Stdin: strings.NewReader(passphrase),
-	})
-	if err != nil {
+	if err := in.addKey(ctx, dev, passphrase, recovery); err != nil {
 		return "", fmt.Errorf("adding the recovery key: %w", err)
 	}
 	return recovery, nil
 }
 
-// unlock opens an encrypted partition and returns the device of what is in it.
-func unlock(ctx context.Context, dev, passphrase string) (string, error) {
-	_, err := program.Run(ctx, program.Command{
-		Args:  []string{"cryptsetup", "open", "--type", "luks2", "--key-file", "-", dev, mapperName},
-		Stdin: strings.NewReader(passphrase),
+// addKey gives an encrypted partition one more secret that opens it; by is one that
+// does already.
+func (in *Installer) addKey(ctx context.Context, dev, by, secret string) error {
+	// Two secrets and one standard input: the new key is in memory that has no name
+	// but this process's.
+	fd, err := unix.MemfdCreate("key", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	key := os.NewFile(uintptr(fd), "the new key")
+	defer key.Close()
+	if _, err := key.WriteString(secret); err != nil {
+		return err
+	}
+	_, err = program.Run(ctx, program.Command{
+		Args: append([]string{"cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "argon2id", "--key-file", "-", dev,
+			fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)}, in.pbkdf...),
+		Stdin: strings.NewReader(by),
 	})
+	return err
+}
+
+// unlock opens the encrypted root partition and returns the device of what is in it.
+func unlock(ctx context.Context, dev, passphrase string) (string, error) {
+	device, err := openLUKS(ctx, dev, passphrase, mapperName)
 	if err != nil {
 		return "", fmt.Errorf("unlocking the root partition: %w", err)
 	}
-	return filepath.Join("/dev/mapper", mapperName), nil
+	return device, nil
 }
 
-func lock() error {
-	_, err := program.Run(context.Background(), program.Command{Args: []string{"cryptsetup", "close", mapperName}})
+func lock() error { return closeLUKS(mapperName) }
+
+// openLUKS opens an encrypted partition under a name.
+func openLUKS(ctx context.Context, dev, secret, name string) (string, error) {
+	_, err := program.Run(ctx, program.Command{
+		Args:  []string{"cryptsetup", "open", "--type", "luks2", "--key-file", "-", dev, name},
+		Stdin: strings.NewReader(secret),
+	})
+	return filepath.Join("/dev/mapper", name), err
+}
+
+func closeLUKS(name string) error {
+	_, err := program.Run(context.Background(), program.Command{Args: []string{"cryptsetup", "close", name}})
 	return err
 }
 

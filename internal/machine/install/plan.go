@@ -54,6 +54,7 @@ type Plan struct {
 	Disk       Disk         `json:"disk"`
 	Mode       string       `json:"mode"`
 	Partitions []Partition  `json:"partitions"`
+	Var        *PlanVar     `json:"var"`   // null: /var is on the root partition, or where the machine that is kept has it
 	Bytes      int64        `json:"bytes"` // to be copied
 	System     PlanSystem   `json:"system"`
 	User       *PlanUser    `json:"user"` // null: none is made
@@ -61,6 +62,7 @@ type Plan struct {
 	Warnings   []string     `json:"warnings"`
 
 	answers Answers
+	disks   []Disk // of this computer
 	image   *image
 	loader  []byte
 }
@@ -114,7 +116,7 @@ func (in *Installer) Plan(ctx context.Context, a *Answers, disks []Disk) (*Plan,
 	}
 	p := &Plan{
 		Schema: PlanSchema, Release: Release{doc.ID, root.Digest, doc.Digest}, Warnings: []string{},
-		System: PlanSystem(a.System), answers: *a, image: img,
+		System: PlanSystem(a.System), answers: *a, disks: disks, image: img,
 	}
 	n := need{content: root.Size, uki: doc.UKI.Size}
 	for _, o := range img.Objects() {
@@ -123,6 +125,9 @@ func (in *Installer) Plan(ctx context.Context, a *Answers, disks []Disk) (*Plan,
 	}
 	p.Bytes = n.content + n.uki
 	if err := p.place(disks, n); err != nil {
+		return nil, err
+	}
+	if err := p.placeVar(disks); err != nil {
 		return nil, err
 	}
 	if p.loader, err = in.loader(img); err != nil {
@@ -172,14 +177,17 @@ func (p *Plan) place(disks []Disk, n need) error {
 	case a.Disk.Erase != "":
 		return fmt.Errorf("what may be erased is %q (field %q), and the disk that was chosen is %q", a.Disk.Erase, "disk.erase", d.ID)
 	default:
-		return &NotEmptyError{*d}
+		return &NotEmptyError{*d, "disk"}
 	}
 	p.Partitions, err = divide(d, n, encrypted)
 	return err
 }
 
 // NotEmptyError is a disk with something on it that nobody allowed to erase.
-type NotEmptyError struct{ Disk Disk }
+type NotEmptyError struct {
+	Disk    Disk
+	Section string // of the answers that names it: "disk" or "var"
+}
 
 func (e *NotEmptyError) Error() string {
 	return fmt.Sprintf("the disk %s is not empty: %s", e.Disk.ID, e.Disk.Describe())
@@ -187,7 +195,7 @@ func (e *NotEmptyError) Error() string {
 
 // Hint is how to allow it.
 func (e *NotEmptyError) Hint() string {
-	return fmt.Sprintf("to lose all of that, say erase = %q below [disk] in the answers", e.Disk.ID)
+	return fmt.Sprintf("to lose all of that, say erase = %q below [%s] in the answers", e.Disk.ID, e.Section)
 }
 
 // settle finds out what the image makes of the wishes.
@@ -242,12 +250,9 @@ func (p *Plan) Lines() []string {
 		lines = append(lines, "            /var with the home directories is kept, the system is replaced")
 	}
 	for _, part := range p.Partitions {
-		word := part.FileSystem
-		if part.Encrypted {
-			word += ", encrypted (LUKS2)"
-		}
-		lines = append(lines, fmt.Sprintf("Partition %d %s, %d MB, %s", part.Number, part.Name, part.Size/1e6, word))
+		lines = append(lines, part.line())
 	}
+	lines = append(lines, p.Var.lines()...)
 	add := func(name, value string) {
 		if value != "" {
 			lines = append(lines, fmt.Sprintf("%-11s %s", name, value))
@@ -277,6 +282,15 @@ func (p *Plan) Lines() []string {
 		add("Note", w)
 	}
 	return lines
+}
+
+// line says what a partition is.
+func (p *Partition) line() string {
+	word := p.FileSystem
+	if p.Encrypted {
+		word += ", encrypted (LUKS2)"
+	}
+	return fmt.Sprintf("Partition %d %s, %d MB, %s", p.Number, p.Name, p.Size/1e6, word)
 }
 
 // Where an image keeps systemd-boot, the signed one first, which starts with and

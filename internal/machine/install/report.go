@@ -73,8 +73,12 @@ func (r *Report) Lines() []string {
 	if v == nil {
 		return nil
 	}
+	where := r.Plan.Disk.ID
+	if r.Plan.Var != nil {
+		where += ", with /var on " + r.Plan.Var.Disk.ID
+	}
 	return []string{
-		fmt.Sprintf("Installed %s on %s.", r.Plan.Release.ID, r.Plan.Disk.ID),
+		fmt.Sprintf("Installed %s on %s.", r.Plan.Release.ID, where),
 		fmt.Sprintf("Read back from the disk: %d objects, %d MB.", v.Objects, v.Bytes/1e6),
 		fmt.Sprintf("Image on the disk: %s", v.Image),
 		fmt.Sprintf("Image that is signed: %s", v.Signed),

@@ -40,6 +40,7 @@ type job struct {
 	machine  *update.Machine
 	recovery string
 	oldESP   gpt.UUID // of the ESP that was on the disk before
+	vars     varJob   // the disk of /var, where that has one
 	report   Report
 }
 
@@ -89,6 +90,9 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	if j.dev, err = openDevice(&j.plan.Disk); err != nil {
 		return err
 	}
+	if err := j.claimVar(); err != nil {
+		return err
+	}
 	if old, _, ok := FindAshlar(j.plan.Disk.Path, j.plan.Disk.Sector); ok {
 		j.oldESP = old.ID
 	}
@@ -118,6 +122,9 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	if err := emptyESP(j.espDev); err != nil {
 		return err
 	}
+	if err := j.makeVar(ctx); err != nil {
+		return err
+	}
 	if err := j.esp.format(ctx, j.espDev); err != nil {
 		return err
 	}
@@ -137,6 +144,9 @@ func (j *job) mayReplace(ctx context.Context) error {
 	if err == nil {
 		m := &update.Machine{Store: s, Arch: j.Arch, Root: j.Root, Now: j.Now}
 		_, err = m.CheckMedium(ctx, j.Medium, j.plan.Origin)
+	}
+	if err == nil {
+		err = j.keepVar(ctx, s)
 	}
 	return errors.Join(err, j.unmount())
 }
@@ -182,6 +192,9 @@ func (j *job) mount(context.Context) error {
 	}
 	if j.Sealer != nil {
 		s.Sealer = j.Sealer
+	}
+	if err := j.mountVar(s); err != nil {
+		return err
 	}
 	partition, err := esp.Open(j.espDir())
 	if err != nil {
@@ -242,6 +255,7 @@ func (j *job) letGo() error {
 		j.locked = false
 		err = errors.Join(err, lock())
 	}
+	err = errors.Join(err, j.vars.letGo())
 	if j.dev != nil {
 		err = errors.Join(err, j.dev.close())
 	}
@@ -318,6 +332,9 @@ func (j *job) forget() error {
 }
 
 func (j *job) settings(context.Context) error {
+	if err := j.vars.write(j.machine.Store); err != nil {
+		return err
+	}
 	upper := j.machine.Store.EtcUpper(j.plan.Release.Image)
 	return j.writeSettings(j.plan, upper, j.varDir())
 }
@@ -329,6 +346,9 @@ func (j *job) verify(ctx context.Context) error {
 		return err
 	}
 	if err := j.mount(ctx); err != nil {
+		return err
+	}
+	if err := j.vars.verify(j.machine.Store); err != nil {
 		return err
 	}
 	state, err := j.machine.Look()
@@ -374,8 +394,10 @@ func (j *job) finish(context.Context) error {
 		return err
 	}
 	// Directories were made for the report, and their names are nobody's to flush.
-	if err := syncFS(j.rootDir()); err != nil {
-		return err
+	for _, dir := range []string{j.rootDir(), j.varDir()} {
+		if err := syncFS(dir); err != nil {
+			return err
+		}
 	}
 	if err := j.writeLoader(); err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 
 // Names of files that other packages write: history, update and sysroot.
 var (
-	rootFiles       = []string{lockFile, unsealedFile, resetFile, "history", "history.1", "boots.json", "loader.json"}
+	rootFiles       = []string{lockFile, unsealedFile, resetFile, varFile, varKeyFile, "history", "history.1", "boots.json", "loader.json"}
 	deploymentFiles = []string{deploymentFile, documentFile, "etc.json", "failure", "aside.json"}
 	deploymentDirs  = []string{"etc", etcNew, "work"}
 )

@@ -23,11 +23,11 @@ func TestLeftovers(t *testing.T) {
 	dir := "deployments/" + image.String() + "/"
 	object := verity.SumBytes([]byte("x")).String()
 	left := []string{
-		"tmp/batch-1/5", "tmp/removed-2/x", "tmp/image-abc", "tmp/boot-abc", ".tmp-boots.json-123",
+		"tmp/batch-1/5", "tmp/removed-2/x", "tmp/image-abc", "tmp/boot-abc", ".tmp-boots.json-123", ".tmp-var.key-1",
 		dir + ".tmp-deployment.json-1", dir + ".tmp-release.json-2", dir + ".tmp-aside.json-3", dir + ".tmp-failure-4", dir + ".tmp-etc.json-5",
 	}
 	ours := []string{
-		"history", "history.1", "boots.json", "unsealed", "lock", "images/" + image.String(), "objects/" + object[:2] + "/" + object[2:],
+		"history", "history.1", "boots.json", "unsealed", "lock", "var.json", "var.key", "images/" + image.String(), "objects/" + object[:2] + "/" + object[2:],
 		dir + "failure", dir + "aside.json", dir + "release.json", dir + "etc/passwd", dir + "etc/.tmp-x-1", dir + "etc.new/x", dir + "work/x",
 		"var/anything", "trust/server/current",
 	}

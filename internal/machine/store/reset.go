@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // resetFile asks the next boot to take away what this machine has of its own.
@@ -35,7 +37,8 @@ func (s *Store) ResetAsked() bool {
 }
 
 // Reset gives /var and the /etc of every deployment back to the images' defaults,
-// when that was asked for, and reports whether it was. Nothing may have any of it open.
+// when that was asked for, and reports whether it was. Nothing may have any of it open; a
+// /var that has a disk of its own is mounted at VarPath.
 //
 // What is sealed stays, and so do the deployments themselves, the signed metadata that was
 // accepted (a reset must not make a machine believe the past) and the history. The wish goes
@@ -52,7 +55,6 @@ func (s *Store) Reset() (bool, error) {
 }
 
 func (s *Store) reset() error {
-	// Renamed first: a /var of which half is gone must not be taken for one.
 	if err := os.MkdirAll(s.path(tmpDir), 0o700); err != nil {
 		return err
 	}
@@ -60,13 +62,7 @@ func (s *Store) reset() error {
 	if err != nil {
 		return err
 	}
-	if err := moveAway(s.VarPath(), filepath.Join(old, varDir)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(s.VarPath(), 0o755); err != nil {
-		return err
-	}
-	if err := os.Chmod(s.VarPath(), 0o755); err != nil { // whatever the umask
+	if err := s.resetVar(old); err != nil {
 		return err
 	}
 	survey, err := s.Survey()
@@ -91,6 +87,54 @@ func (s *Store) reset() error {
 		return err
 	}
 	return s.CancelReset()
+}
+
+// resetVar empties /var; old is where what is to be removed goes.
+func (s *Store) resetVar(old string) error {
+	disk, err := s.VarDisk()
+	if err != nil {
+		return err
+	}
+	if disk != nil {
+		return s.emptyVarDisk(disk)
+	}
+	// Renamed first: a /var of which half is gone must not be taken for one.
+	if err := moveAway(s.VarPath(), filepath.Join(old, varDir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.VarPath(), 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(s.VarPath(), 0o755) // whatever the umask
+}
+
+// emptyVarDisk empties the file system that is mounted at VarPath. It cannot be renamed:
+// what keeps a half of it from being taken for a /var is that the wish stays until
+// all of it is gone, and that is on its disk. lost+found belongs to the file
+// system.
+func (s *Store) emptyVarDisk(disk *VarDisk) error {
+	var store, vars unix.Stat_t
+	if err := errors.Join(unix.Stat(s.Dir, &store), unix.Stat(s.VarPath(), &vars)); err != nil {
+		return err
+	}
+	if store.Dev == vars.Dev {
+		return fmt.Errorf("/var is on the disk %q, and that is not mounted", disk.Disk)
+	}
+	for _, dir := range []string{filepath.Join(s.VarPath(), "lost+found"), s.VarPath()} {
+		list, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range list {
+			if dir == s.VarPath() && e.Name() == "lost+found" && e.IsDir() {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return syncFS(s.VarPath())
 }
 
 // moveAway renames what may not be there.

@@ -128,7 +128,8 @@ func (s *Store) EtcReport(d verity.Digest) string {
 	return filepath.Join(s.DeploymentPath(d), "etc.json")
 }
 
-// VarPath is what every deployment sees as /var.
+// VarPath is what every deployment sees as /var. With a [VarDisk] it is empty, and a
+// place to mount that at before any deployment runs.
 func (s *Store) VarPath() string { return s.path(varDir) }
 
 // TrustPath is where accepted trust metadata is kept.

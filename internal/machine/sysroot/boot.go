@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -230,17 +232,23 @@ func (b *boot) foundDisk() error {
 }
 
 func missingDisk(esp string, disks []disk) error {
-	seen := "none at all"
-	for i, d := range disks {
-		if i == 0 {
-			seen = ""
-		}
-		seen += fmt.Sprintf(" %q", d.name)
-	}
+	seen := names(disks)
 	if esp == "" {
 		return fmt.Errorf("no disk with an ESP and a root partition labelled %q appeared within %v; disks with a GPT: %s", rootLabel, diskTimeout, seen)
 	}
 	return fmt.Errorf("the disk with the ESP %s, which this boot came from, did not appear within %v; disks with a GPT: %s", esp, diskTimeout, seen)
+}
+
+// names lists disks, for a message.
+func names(disks []disk) string {
+	if len(disks) == 0 {
+		return "none at all"
+	}
+	var words []string
+	for _, d := range disks {
+		words = append(words, strconv.Quote(d.name))
+	}
+	return strings.Join(words, " ")
 }
 
 // mountRoot mounts the root partition and opens the store on it.

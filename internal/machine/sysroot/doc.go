@@ -8,6 +8,7 @@
 //	root      mount it
 //	seal      at the first boot of a disk image, seal every object and image
 //	image     open the image, let the kernel measure it, mount its tree
+//	var       where /var has a disk of its own, find and mount that
 //	etc       at a deployment's first boot, merge /etc; mount it, /var, /sysroot
 //	handover  leave a note in /run/ashlar/boot.json, become systemd
 //

@@ -21,6 +21,9 @@ const imageEtc = "usr/etc"
 
 // mountEtc completes the root: /etc, /var and the root partition.
 func (b *boot) mountEtc() error {
+	if err := b.mountVar(); err != nil {
+		return &varError{err}
+	}
 	if err := b.reset(); err != nil {
 		return err
 	}
@@ -31,7 +34,7 @@ func (b *boot) mountEtc() error {
 	if err := mountEtc(filepath.Join(newRoot, imageEtc), b.store.EtcUpper(d), b.store.EtcWork(d), filepath.Join(newRoot, "etc")); err != nil {
 		return err
 	}
-	if err := bind(b.store.VarPath(), filepath.Join(newRoot, "var")); err != nil {
+	if err := b.showVar(filepath.Join(newRoot, "var")); err != nil {
 		return err
 	}
 	// From here on a failure could not be noted in the deployment any more.

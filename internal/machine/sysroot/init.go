@@ -32,6 +32,10 @@ func Main() {
 	if b.params.medium != "" {
 		giveUp(err)
 	}
+	var lost *varError
+	if errors.As(err, &lost) {
+		fail(err) // no other deployment gets further without it: nothing is counted that the loader does not count
+	}
 	if e := b.rearm(); e != nil {
 		err = fmt.Errorf("%w (and its boot entry could not be changed: %w)", err, e)
 	}

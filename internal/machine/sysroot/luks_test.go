@@ -84,7 +84,7 @@ func TestLUKS(t *testing.T) {
 			}
 		}
 	}
-	if err := openVolume(d, h, []byte("third")); !errors.Is(err, luks.ErrPassphraseDoesNotMatch) {
+	if err := openVolume(d, h, []byte("third"), luksName); !errors.Is(err, luks.ErrPassphraseDoesNotMatch) {
 		t.Errorf("a wrong passphrase: %v", err)
 	}
 	if slots, otherwise := h.affordable(1000); len(slots) != 1 || slots[0] != 1 || otherwise != 1024 {

@@ -2,6 +2,7 @@ package sysroot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +37,7 @@ type Record struct {
 	ESPPartUUID  string        `json:"esp_partuuid"`
 	FileSystem   string        `json:"file_system"` // of the root partition: "ext4" or "btrfs"; "erofs" on a medium
 	Encryption   *Encryption   `json:"encryption"`  // of the root partition; null: not encrypted
+	Var          *Var          `json:"var"`         // the disk that /var has of its own; null: it is on the root partition
 	Medium       *Medium       `json:"medium"`      // that the system runs from; null: it is installed
 	Foreign      string        `json:"foreign"`     // ForeignRefuse or ForeignAccept
 	Ignored      []string      `json:"ignored"`     // what the ESP and the firmware offered, and was not taken
@@ -80,10 +82,15 @@ func (b *boot) noteFailure(reason error) {
 		return
 	}
 	dir := b.store.DeploymentPath(b.params.image)
+	last := history.ReadFailure(dir)
 	if _, err := os.Lstat(dir); err == nil {
 		_ = history.WriteFailure(dir, history.Failure{
 			Boot: history.BootID("/"), ID: b.id(), Stage: history.Initramfs, Reason: reason.Error(),
 		})
+	}
+	var lost *varError
+	if again := errors.As(reason, &lost) && last != nil && last.Reason == reason.Error(); again {
+		return // it may be so for days, and the history has an end
 	}
 	b.tell(history.Failed, reason.Error())
 }

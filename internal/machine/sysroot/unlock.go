@@ -36,7 +36,7 @@ var (
 	keyboardModules = []string{"usbhid", "hid_generic"}
 )
 
-// Encryption is what is known of an encrypted root partition.
+// Encryption is what is known of an encrypted partition.
 type Encryption struct {
 	Device string `json:"device"` // that holds the LUKS header, such as "/dev/vda2"
 	UUID   string `json:"uuid"`   // of the header
@@ -58,26 +58,14 @@ func (b *boot) unlock() error {
 }
 
 func (b *boot) unlockFrom(device string) error {
-	if err := b.loader.loadAll(cryptModules); err != nil {
-		return err
-	}
-	for _, name := range append(fasterModules, keyboardModules...) {
-		b.driver(name) // without the first it is slower, and a serial line needs no keyboard
-	}
-	f, err := os.Open(device)
-	if err != nil {
-		return err
-	}
-	header, err := readLUKS(f)
-	f.Close()
-	if err != nil {
-		return err
-	}
-	volume, err := luks.Open(device)
+	header, volume, err := b.openLUKS(device)
 	if err != nil {
 		return err
 	}
 	defer volume.Close()
+	for _, name := range keyboardModules {
+		b.driver(name) // a serial line needs none
+	}
 	b.record.Encryption = &Encryption{Device: device, UUID: volume.UUID()}
 
 	c := everyConsole()
@@ -95,7 +83,7 @@ func (b *boot) unlockFrom(device string) error {
 		if err != nil {
 			return err
 		}
-		err = openVolume(volume, header, passphrase)
+		err = openVolume(volume, header, passphrase, luksName)
 		clear(passphrase)
 		if !errors.Is(err, luks.ErrPassphraseDoesNotMatch) {
 			if err == nil {
@@ -108,9 +96,30 @@ func (b *boot) unlockFrom(device string) error {
 	}
 }
 
+// openLUKS loads what decrypting takes, and reads the header of an encrypted partition.
+func (b *boot) openLUKS(device string) (*luksHeader, luks.Device, error) {
+	if err := b.loader.loadAll(cryptModules); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range fasterModules {
+		b.driver(name) // without it, it is slower
+	}
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, nil, err
+	}
+	header, err := readLUKS(f)
+	f.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	volume, err := luks.Open(device)
+	return header, volume, err
+}
+
 // openVolume tries a passphrase with every key slot that this machine has the
-// memory for, and maps the volume that one of them opens.
-func openVolume(d luks.Device, h *luksHeader, passphrase []byte) error {
+// memory for, and maps the volume that one of them opens under that name.
+func openVolume(d luks.Device, h *luksHeader, passphrase []byte, name string) error {
 	slots, otherwise := h.affordable(freeMemory("/proc/meminfo") - spareMemory)
 	if len(slots) == 0 {
 		return fmt.Errorf("every key slot takes %d MiB of memory or more, and this machine has not that much free", otherwise>>10)
@@ -124,7 +133,7 @@ func openVolume(d luks.Device, h *luksHeader, passphrase []byte) error {
 		if err != nil {
 			return fmt.Errorf("key slot %d: %w", slot, err)
 		}
-		return volume.SetupMapper(luksName)
+		return volume.SetupMapper(name)
 	}
 	return luks.ErrPassphraseDoesNotMatch
 }

@@ -2,8 +2,8 @@ package update
 
 import "fmt"
 
-// What stays free in the store whatever is staged: the running system's /var
-// lives on the same file system.
+// What stays free in the store whatever is staged: the running system's changes of
+// /etc live on the same file system, and mostly its /var.
 const (
 	reserveBytes  = 64 << 20
 	reserveInodes = 1000
