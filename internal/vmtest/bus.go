@@ -104,6 +104,11 @@ func (vm *VM) disks() ([]string, error) {
 		if disk, err = vm.recordedDisk(); err != nil {
 			return nil, err
 		}
+		// QEMU joins a guest's requests to as many pieces as one pwritev(2) takes, and the
+		// log adds some of its own.
+		if vm.Bus == VirtioBlk || vm.Bus == "" {
+			devices[len(devices)-1] += ",request-merging=off"
+		}
 	}
 	return append(append(args, disk...), devices...), nil
 }
