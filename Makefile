@@ -52,7 +52,7 @@ test: lint unit vm
 
 # Stories that take long. STORY="-seed 7" is another long life.
 slow: need-go setup build
-	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestCountedAgain|TestLongLife|TestReinstall|TestThreeBadBoots|TestVarDisk)$$' ./test/vm $(STORY)
+	$(GO) test -tags vm,slow -timeout 180m -parallel 2 -count=1 -v -run '^(TestAskedInstall|TestCountedAgain|TestInstallCuts|TestLongLife|TestReinstall|TestThreeBadBoots|TestVarDisk)$$' ./test/vm $(STORY)
 
 torture: need-go setup build
 	$(GO) run ./test/torture/long $(TORTURE)

@@ -26,6 +26,7 @@ type Disk struct {
 	Format string // default "raw"
 	Bus    Bus    // default VirtioBlk
 	Boot   bool   // the firmware tries it before the machine's own disk
+	Last   bool   // or after that
 	Kept   bool   // the guest writes to Image itself
 }
 
@@ -36,7 +37,7 @@ func (b Bus) devices(drive string, order int) ([]string, error) {
 	var controller []string
 	switch b {
 	case VirtioBlk, "":
-		model = "virtio-blk-pci"
+		model = "virtio-blk-pci,serial=" + drive
 	case VirtioSCSI:
 		controller = []string{"-device", "virtio-scsi-pci,id=" + drive + "-hba"}
 		model = "scsi-hd,bus=" + drive + "-hba.0"
@@ -80,6 +81,9 @@ func (vm *VM) disks() ([]string, error) {
 			order++
 			place = order
 		}
+		if d.Last {
+			place = len(vm.Others) + 1 + i
+		}
 		devices, err := d.Bus.devices(name, place)
 		if err != nil {
 			return nil, err
@@ -99,6 +103,11 @@ func (vm *VM) disks() ([]string, error) {
 	if vm.Record {
 		if disk, err = vm.recordedDisk(); err != nil {
 			return nil, err
+		}
+		// QEMU joins a guest's requests to as many pieces as one pwritev(2) takes, and the
+		// log adds some of its own.
+		if vm.Bus == VirtioBlk || vm.Bus == "" {
+			devices[len(devices)-1] += ",request-merging=off"
 		}
 	}
 	return append(append(args, disk...), devices...), nil

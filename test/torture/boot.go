@@ -36,13 +36,20 @@ func (rec *Recording) Boot(ctx context.Context, c writelog.Cut, d Demand, dir st
 	if err := rec.writeDisk(c, disk); err != nil {
 		return "", err
 	}
-	vm, err := vmtest.Create(ctx, vmtest.Config{Name: "cut", Dir: dir, Base: disk})
+	config := vmtest.Config{Name: "cut", Dir: dir, Base: disk}
+	if rec.Medium != "" {
+		config.Closed, config.Offline = true, true
+	}
+	vm, err := vmtest.Create(ctx, config)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
 	if err := vm.Boot(ctx); err != nil {
 		return "", err
+	}
+	if rec.Medium != "" {
+		return "", rec.expectInstalled(ctx, vm)
 	}
 	if err := expectUp(ctx, vm, d); err != nil {
 		return "", fmt.Errorf("%w (console: %s)", err, vm.Log)

@@ -118,3 +118,14 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgeNothing: firmware may find nothing on a disk until the system is installed.
+func TestJudgeNothing(t *testing.T) {
+	table := new(tableView)
+	if err := judgeNothing(Demand{Boots: []string{nothing, installed}}, table); err != nil {
+		t.Errorf("while it is installed: %v", err)
+	}
+	if err := judgeNothing(Demand{Boots: []string{installed}}, table); err == nil {
+		t.Error("an installed disk without a table passes")
+	}
+}

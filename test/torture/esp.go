@@ -22,16 +22,16 @@ type espView struct {
 	file  string   // that the loader starts next
 	image string   // which that boots
 	boots []string // versions whose boot file is there, whole, under its name
+
+	// Of an installation:
+	nothing  bool // firmware finds no loader
+	fallback bool // it finds one by itself
 }
 
 // fixedFiles are those that nobody touches in a machine's life.
 var fixedFiles = []string{"EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi", "loader/loader.conf"}
 
-func (j *Judge) readFixed() error {
-	files, err := fat32.Open(j.esp)
-	if err != nil {
-		return err
-	}
+func (j *Judge) readFixed(files *fat32.FS) (err error) {
 	for _, name := range fixedFiles {
 		file := files.Lookup(name)
 		if file == nil {
@@ -51,7 +51,7 @@ func (j *Judge) lookESP(ctx context.Context) (*espView, error) {
 		return v, nil
 	}
 	v := new(espView)
-	if v.err = j.readESP(v); v.err == nil {
+	if v.err = j.readESP(v); v.err == nil && !v.nothing {
 		code, _, err := run(ctx, "fsck.vfat", "-n", j.esp.Name())
 		if err != nil {
 			return nil, err
@@ -69,10 +69,20 @@ func (j *Judge) lookESP(ctx context.Context) (*espView, error) {
 
 func (j *Judge) readESP(v *espView) error {
 	files, err := fat32.Open(j.esp)
-	if err != nil {
+	fixed := fixedFiles
+	switch {
+	case j.Medium != "" && err != nil:
+		v.nothing = true // it was not made yet
+		return nil
+	case err != nil:
 		return err
+	case j.Medium != "":
+		if err := j.loaderView(files, v); err != nil || v.nothing {
+			return err
+		}
+		fixed = fixedFiles[2:]
 	}
-	for _, name := range fixedFiles {
+	for _, name := range fixed {
 		file := files.Lookup(name)
 		if file == nil {
 			return fmt.Errorf("%q is gone", name)

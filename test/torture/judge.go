@@ -13,6 +13,7 @@ import (
 	"github.com/ashlar-os/ashlar/internal/image/tree"
 	"github.com/ashlar-os/ashlar/internal/program"
 	"github.com/ashlar-os/ashlar/internal/vmtest"
+	"github.com/ashlar-os/ashlar/internal/vmtest/fat32"
 	"github.com/ashlar-os/ashlar/internal/vmtest/writelog"
 )
 
@@ -21,6 +22,7 @@ import (
 type Judge struct {
 	*Recording
 	Report Report
+	Passed []writelog.Cut // different disks that cannot be started
 
 	log       *writelog.Log
 	base      *os.File
@@ -33,6 +35,8 @@ type Judge struct {
 	fixed     map[string][]byte        // files of the ESP that nothing changes
 	positions []int                    // of the phases, in the log
 	undoFile  string                   // of e2fsck
+	table     *os.File                 // of an installation: the disk, with nothing but its tables
+	tableSeen map[string]*tableView
 }
 
 // partition is one of the disk, and a file with what the present cut left of it.
@@ -53,9 +57,21 @@ type Report struct {
 	Superblocks int // root partitions that ext4 itself does not survive, see superblockTorn
 	NoName      int // disks on which a boot file that has to stay had no name
 	Dirty       int // ESPs that fsck.vfat would repair
+
+	// Of an installation:
+	Tables   int // partition tables that differ
+	Halves   int // disks of which only the table or only its backup is whole
+	Passed   int // disks on which firmware finds nothing
+	Bootable int // disks on which it finds the loader
+
+	install bool
 }
 
 func (r Report) String() string {
+	if r.install {
+		return fmt.Sprintf("%d flush boundaries, %d cuts, %d different disks (%d partition tables, %d ESPs, %d root partitions checked), %d violations; firmware finds nothing on %d and the new system on %d; of the table only a half is whole on %d, ext4's superblock is torn on %d root partitions, fsck.vfat would repair %d ESPs",
+			r.Epochs, r.Cuts, r.Distinct, r.Tables, r.ESPs, r.Roots, r.Violations, r.Passed, r.Bootable, r.Halves, r.Superblocks, r.Dirty)
+	}
 	return fmt.Sprintf("%d flush boundaries, %d cuts, %d different disks (%d root partitions, %d ESPs), %d violations; a file that was not flushed is missing on %d; ext4's superblock is torn on %d, a boot file that has to stay had no name on %d disks, fsck.vfat would repair %d ESPs",
 		r.Epochs, r.Cuts, r.Distinct, r.Roots, r.ESPs, r.Violations, r.Careless, r.Superblocks, r.NoName, r.Dirty)
 }
@@ -65,7 +81,8 @@ func NewJudge(ctx context.Context, rec *Recording, dir string) (j *Judge, err er
 	j = &Judge{
 		Recording: rec, espSeen: make(map[string]*espView), rootSeen: make(map[string]*rootView),
 		objects: make(map[string][]tree.Object), sealed: make(map[string]error), fixed: make(map[string][]byte),
-		undoFile: filepath.Join(dir, "undo"),
+		undoFile: filepath.Join(dir, "undo"), tableSeen: make(map[string]*tableView),
+		Report: Report{install: rec.Medium != ""},
 	}
 	defer func() {
 		if err != nil {
@@ -89,7 +106,7 @@ func NewJudge(ctx context.Context, rec *Recording, dir string) (j *Judge, err er
 		return j, err
 	}
 	j.Report.Epochs = j.log.Epochs()
-	if code, said, err := run(ctx, "sgdisk", "-v", rec.Base); err != nil || code != 0 {
+	if code, said, err := run(ctx, "sgdisk", "-v", rec.divided()); err != nil || code != 0 {
 		return j, fmt.Errorf("sgdisk finds (%d): %s: %w", code, said, err)
 	}
 	if j.esp, err = j.open(ctx, 1, filepath.Join(dir, "esp.raw")); err != nil {
@@ -98,11 +115,18 @@ func NewJudge(ctx context.Context, rec *Recording, dir string) (j *Judge, err er
 	if j.root, err = j.open(ctx, 2, filepath.Join(dir, "root.raw")); err != nil {
 		return j, err
 	}
-	return j, j.readFixed()
+	if rec.Medium != "" {
+		return j, j.openInstall(ctx, dir)
+	}
+	files, err := fat32.Open(j.esp)
+	if err != nil {
+		return j, err
+	}
+	return j, j.readFixed(files)
 }
 
 func (j *Judge) open(ctx context.Context, number int, name string) (*partition, error) {
-	at, length, err := vmtest.Partition(ctx, j.Base, number)
+	at, length, err := vmtest.Partition(ctx, j.divided(), number)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +141,9 @@ func (j *Judge) Close() (err error) {
 		if p != nil && p.Image != nil {
 			err = errors.Join(err, p.Image.Close(), os.Remove(p.Name()))
 		}
+	}
+	if j.table != nil {
+		err = errors.Join(err, j.table.Close(), os.Remove(j.table.Name()))
 	}
 	if j.base != nil {
 		err = errors.Join(err, j.base.Close())
@@ -168,7 +195,7 @@ func (j *Judge) Demands(c writelog.Cut) Demand {
 			d.Promises = append(d.Promises, p)
 		}
 	}
-	d.Settings = from >= j.index(j.Recording.Settings)
+	d.Settings = j.Medium == "" && from >= j.index(j.Recording.Settings)
 	return d
 }
 
@@ -182,6 +209,9 @@ func (j *Judge) Look(ctx context.Context, c writelog.Cut) error {
 		return &Trouble{err}
 	}
 	j.Report.Cuts++
+	if j.Medium != "" {
+		return j.lookInstall(ctx, c)
+	}
 	if err := j.between(); err != nil {
 		return err
 	}
@@ -209,7 +239,7 @@ func (j *Judge) Look(ctx context.Context, c writelog.Cut) error {
 
 // LookAll looks at the disks of cuts, which are in the order of the log, and has bad
 // told what is wrong with them. Of those that left the same disk it returns the first,
-// if a kernel can mount that; see Report.Superblocks.
+// if a kernel can mount that (see Report.Superblocks) and firmware finds it.
 func (j *Judge) LookAll(ctx context.Context, cuts []writelog.Cut, bad func(error)) (bootable []writelog.Cut, err error) {
 	seen := make(map[string]bool)
 	for _, c := range cuts {
@@ -221,20 +251,36 @@ func (j *Judge) LookAll(ctx context.Context, cuts []writelog.Cut, bad func(error
 		if err != nil {
 			bad(err)
 		}
-		root, err := j.lookRoot(ctx)
-		if err != nil {
-			return nil, err
-		}
 		disk := j.replay.Key(writelog.Section{Length: j.replay.Size()})
-		if !seen[disk] {
-			seen[disk] = true
-			j.Report.Distinct++
-			if !root.torn {
-				bootable = append(bootable, c)
-			}
+		if seen[disk] {
+			continue
+		}
+		seen[disk] = true
+		j.Report.Distinct++
+		if boots, err := j.boots(ctx); err != nil {
+			return nil, err
+		} else if boots {
+			bootable = append(bootable, c)
+		} else {
+			j.Passed = append(j.Passed, c)
 		}
 	}
 	return bootable, nil
+}
+
+// boots reports whether the present disk can be started.
+func (j *Judge) boots(ctx context.Context) (bool, error) {
+	if j.Medium != "" {
+		table, err := j.lookTable(ctx)
+		if err != nil || !table.there {
+			return false, err
+		}
+		if esp, err := j.lookESP(ctx); err != nil || !esp.fallback {
+			return false, err
+		}
+	}
+	root, err := j.lookRoot(ctx)
+	return err == nil && !root.torn, err
 }
 
 // between says whether something was written outside of the partitions, where the

@@ -29,6 +29,18 @@ type Recording struct {
 	Promises []Promise
 	Careless Promise         // a file that was written and never flushed: it is not promised
 	Settings vmtest.Position // from here on /etc has what settings says, in every deployment
+
+	// Of an installation:
+	Medium string `json:",omitempty"` // that was installed from, with answers
+	After  string `json:",omitempty"` // the disk in the end
+}
+
+// divided is the disk when it has partitions.
+func (rec *Recording) divided() string {
+	if rec.Medium != "" {
+		return rec.After
+	}
+	return rec.Base
 }
 
 // Phase is a part of the life. It lasts from one entry of the logs to that of
@@ -48,10 +60,11 @@ const (
 	Blessing    = "bless"
 	RollingBack = "rollback"
 	Clearing    = "gc"
+	Installing  = "install"
 	Nothing     = ""
 )
 
-// Doings are all things that Ashlar does.
+// Doings are all things that Ashlar does in a machine's life. Installing is before that.
 var Doings = []string{Updating, FirstBoot, Blessing, RollingBack, Clearing}
 
 // Promise is a file that a program wrote and flushed, below the root

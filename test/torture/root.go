@@ -117,6 +117,9 @@ func (j *Judge) readRoot(v *rootView) error {
 	}
 	for version, image := range j.Images {
 		v.whole[version] = j.wholeImage(disk, image)
+		if j.Medium != "" && v.whole[version] == nil {
+			v.whole[version] = settled(disk, image)
+		}
 	}
 	for _, p := range append(j.Promises[:len(j.Promises):len(j.Promises)], j.Careless) {
 		if b, err := readFile(disk, "/ashlar/var/"+p.Path); err == nil {

@@ -28,13 +28,17 @@ var changing = map[uint64]bool{
 // pending is a call between its entry and its end: what it will have done if
 // it succeeds. Its result is the bytes that were written, where that matters.
 type pending struct {
-	op   Op
-	data []byte
+	op    Op
+	block *BlockOp // on the disk itself, instead
+	data  []byte
 }
 
 // begin reads a call that is about to be made; nil means that it changes nothing
 // below root.
 func (r *recorder) begin(tid int, c *call) *pending {
+	if p := r.beginBlock(tid, c); p != nil {
+		return p
+	}
 	switch a := c.args; c.number {
 	case unix.SYS_OPENAT:
 		return r.beginOpen(tid, a)
@@ -145,6 +149,13 @@ func (r *recorder) beginOpen(tid int, a [6]uint64) *pending {
 
 // finish notes a call that has succeeded.
 func (r *recorder) finish(c *call, result int64) {
+	if op := c.op.block; op != nil {
+		if c.op.data != nil {
+			op.Data = c.op.data[:result]
+		}
+		r.disk.add(*op)
+		return
+	}
 	op := c.op.op
 	if op.Kind == Write {
 		op.Data = c.op.data[:result]

@@ -143,6 +143,8 @@ type File struct {
 	First uint32 // cluster
 	Data  []byte // as far as it can be read
 	Err   error  // why that is not all of it
+
+	size int64
 }
 
 // List reads a directory as the loader and the kernel would show it.
@@ -177,6 +179,7 @@ func (m Image) List(dir string) ([]File, error) {
 	var shown []File
 	for _, f := range list {
 		if f.Name != "." && f.Name != ".." {
+			m.load(g, &f)
 			shown = append(shown, f)
 		}
 	}
@@ -188,13 +191,18 @@ func (m Image) list(g geometry, cluster uint32) (list []File, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.entries(g, clusters), nil
+}
+
+// entries reads the clusters of a directory, and not what its files have.
+func (m Image) entries(g geometry, clusters []uint32) (list []File) {
 	var long longName
 	for _, c := range clusters {
 		for at := range g.clusterBytes() / slotSize {
 			slot := m.read(g.offset(c)+at*slotSize, slotSize)
 			switch {
 			case slot[0] == 0:
-				return list, nil
+				return list
 			case slot[0] == deleted:
 				long = longName{}
 			case slot[11] == attrLong:
@@ -202,30 +210,29 @@ func (m Image) list(g geometry, cluster uint32) (list []File, err error) {
 			case slot[11]&attrVolume != 0:
 				long = longName{}
 			default:
-				list = append(list, m.file(g, slot, long.name(slot)))
+				f := File{Name: long.name(slot), Dir: slot[11]&attrDir != 0, size: int64(binary.LittleEndian.Uint32(slot[28:]))}
+				f.First = uint32(binary.LittleEndian.Uint16(slot[20:]))<<16 | uint32(binary.LittleEndian.Uint16(slot[26:]))
+				list = append(list, f)
 				long = longName{}
 			}
 		}
 	}
-	return list, nil
+	return list
 }
 
-func (m Image) file(g geometry, slot []byte, name string) File {
-	f := File{Name: name, Dir: slot[11]&attrDir != 0}
-	f.First = uint32(binary.LittleEndian.Uint16(slot[20:]))<<16 | uint32(binary.LittleEndian.Uint16(slot[26:]))
-	size := int64(binary.LittleEndian.Uint32(slot[28:]))
-	if f.Dir || size == 0 {
-		return f
+// load reads a file's data.
+func (m Image) load(g geometry, f *File) {
+	if f.Dir || f.size == 0 {
+		return
 	}
-	need := (size + g.clusterBytes() - 1) / g.clusterBytes()
+	need := (f.size + g.clusterBytes() - 1) / g.clusterBytes()
 	clusters, err := m.chain(g, f.First, int(need))
 	for _, c := range clusters {
 		f.Data = append(f.Data, m.read(g.offset(c), int(g.clusterBytes()))...)
 	}
 	if f.Err = err; err == nil {
-		f.Data = f.Data[:size]
+		f.Data = f.Data[:f.size]
 	}
-	return f
 }
 
 // chain follows the table for need clusters, or to its end.

@@ -26,7 +26,7 @@ type Fault struct {
 // calls. The calls never reach the kernel.
 func Inject(t testing.TB, cmd *exec.Cmd, root string, f *Fault) int {
 	t.Helper()
-	_, code := record(t, cmd, root, f)
+	_, code := record(t, cmd, root, f, nil)
 	return code
 }
 

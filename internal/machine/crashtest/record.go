@@ -16,16 +16,31 @@ import (
 // effect. See ptrace(2).
 func Record(t testing.TB, cmd *exec.Cmd, root string) (*Log, int) {
 	t.Helper()
-	return record(t, cmd, root, nil)
+	return record(t, cmd, root, nil, nil)
 }
 
-func record(t testing.TB, cmd *exec.Cmd, root string, fault *Fault) (*Log, int) {
+// RecordDisk is Record, and notes too what cmd and the programs that it runs write to
+// those sections of a disk itself.
+func RecordDisk(t testing.TB, cmd *exec.Cmd, root, path string, sections ...Section) (*Log, *Blocks, int) {
+	t.Helper()
+	path, err := filepath.EvalSymlinks(path)
+	must(t, err)
+	before := make(Image)
+	for _, s := range sections {
+		before.Put(0, LoadImage(t, path).only(s))
+	}
+	d := &disk{path: path, sections: sections, Blocks: Blocks{Before: before}}
+	log, code := record(t, cmd, root, nil, d)
+	return log, &d.Blocks, code
+}
+
+func record(t testing.TB, cmd *exec.Cmd, root string, fault *Fault, d *disk) (*Log, int) {
 	t.Helper()
 	root, err := filepath.EvalSymlinks(root)
 	must(t, err)
 	r := &recorder{
 		tracer: tracer{t: t}, root: root, log: &Log{Before: Load(t, root)},
-		inside: make(map[int]*call), fault: fault,
+		inside: make(map[int]*call), fault: fault, disk: d,
 	}
 	r.now = r.log.Before.clone()
 	status := r.follow(cmd, r.atCall)
@@ -45,6 +60,7 @@ type recorder struct {
 	inside  map[int]*call // threads in a call that changes something
 	waiting []int         // threads about to make one, held until the other's is over
 	fault   *Fault        // nil: none
+	disk    *disk         // nil: none
 }
 
 // call is one system call, as it was entered.
@@ -72,7 +88,7 @@ func (r *recorder) atCall(tid int) {
 		}
 		if c.op = r.begin(tid, c); c.op != nil {
 			r.inside[tid] = c
-			if c.fails = r.fault.hits(c.op.op); c.fails {
+			if c.fails = c.op.block == nil && r.fault.hits(c.op.op); c.fails {
 				r.prevent(tid)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,8 +21,9 @@ type VFAT struct {
 	geometry geometry
 	inodes   map[string]*inode
 	patches  []*patch
-	now      int      // the operation that is going on
-	replaced []uint32 // clusters of files that were renamed over, and are still open
+	now      int               // the operation that is going on
+	belongs  map[uint32]*inode // the directory whose fsync writes a sector, see change
+	replaced []uint32          // clusters of files that were renamed over, and are still open
 }
 
 // inode is a file or directory as the kernel has it in memory.
@@ -64,7 +66,7 @@ func NewVFAT(t testing.TB, image Image) *VFAT {
 	image = image.clone()
 	// How many clusters are free is a hint that a mount may leave unknown.
 	image.patch(1, 488, []byte{0xff, 0xff, 0xff, 0xff})
-	return &VFAT{t: t, image: image, geometry: g, inodes: map[string]*inode{
+	return &VFAT{t: t, image: image, geometry: g, belongs: map[uint32]*inode{}, inodes: map[string]*inode{
 		".": {dir: true, chain: []uint32{g.root}},
 	}}
 }
@@ -92,6 +94,7 @@ func (v *VFAT) Fill(tree *Tree, dir string) {
 		return nil
 	}))
 	v.patches = nil // all of it is on the disk
+	clear(v.belongs)
 }
 
 // Image is what the kernel sees now: with everything that is not on the disk yet.
@@ -104,6 +107,8 @@ func (v *VFAT) Do(n int, op Op) {
 	switch op.Kind {
 	case Create:
 		v.create(op.Path, 0)
+	case Mkdir:
+		v.mkdir(op.Path)
 	case Write:
 		v.write(op.Path, op.Offset, op.Data)
 	case Rename:
@@ -127,10 +132,19 @@ func (v *VFAT) inode(name string) *inode {
 	return n
 }
 
-// change writes to a buffer of the kernel's.
+// change writes to a buffer of the kernel's. One with slots is of the directory that
+// had it first, until that is synced (mark_buffer_dirty_inode): the first cluster of a
+// new directory is its parent's.
 func (v *VFAT) change(at int64, data []byte, kind patchKind, owner *inode) {
 	for len(data) > 0 {
 		sector, offset := uint32(at/sectorSize), int(at%sectorSize)
+		owner := owner
+		if kind == slotPatch {
+			if first := v.belongs[sector]; first != nil {
+				owner = first
+			}
+			v.belongs[sector] = owner
+		}
 		n := min(len(data), sectorSize-offset)
 		v.patches = append(v.patches, &patch{op: v.now, sector: sector, at: offset, data: bytes.Clone(data[:n]), kind: kind, owner: owner})
 		v.image.patch(sector, offset, data[:n])
@@ -138,10 +152,14 @@ func (v *VFAT) change(at int64, data []byte, kind patchKind, owner *inode) {
 	}
 }
 
-// create is vfat_add_entry: the slots of the long name, then the 8.3 one.
-func (v *VFAT) create(name string, attributes byte) *inode {
+// create is vfat_create.
+func (v *VFAT) create(name string, attributes byte) *inode { return v.addEntry(name, attributes, 0) }
+
+// addEntry is vfat_add_entry: the slots of the long name, then the 8.3 one.
+func (v *VFAT) addEntry(name string, attributes byte, first uint32) *inode {
 	parent := v.inode(path.Dir(name))
 	slots := v.slots(path.Dir(name), path.Base(name), attributes)
+	putFirst(slots[len(slots)-1], first)
 	n := &inode{slots: v.free(parent, len(slots)), dir: attributes&attrDir != 0}
 	v.inodes[name] = n
 	for i, slot := range slots {
@@ -150,18 +168,20 @@ func (v *VFAT) create(name string, attributes byte) *inode {
 	return n
 }
 
+// mkdir is vfat_mkdir: the cluster, what is in it (fat_alloc_new_dir), and then the
+// name, which leads there at once.
 func (v *VFAT) mkdir(name string) {
-	n := v.create(name, attrDir)
-	n.chain = v.allocate(n, 1)
-	self, up := dotSlot(".", n.chain[0]), dotSlot("..", 0)
-	if parent := v.inode(path.Dir(name)); path.Dir(name) != "." {
+	parent := v.inode(path.Dir(name))
+	first := v.allocate(&inode{}, 1)[0]
+	self, up := dotSlot(".", first), dotSlot("..", 0)
+	if path.Dir(name) != "." {
 		up = dotSlot("..", parent.chain[0])
 	}
 	cluster := make([]byte, v.geometry.clusterBytes())
 	copy(cluster, self)
 	copy(cluster[slotSize:], up)
-	v.change(v.geometry.offset(n.chain[0]), cluster, slotPatch, n)
-	v.writeInode(n)
+	v.change(v.geometry.offset(first), cluster, slotPatch, parent)
+	v.addEntry(name, attrDir, first).chain = []uint32{first}
 }
 
 // free finds room for slots: the first place of that many, as fat_add_entries.
@@ -238,10 +258,14 @@ func (v *VFAT) writeInode(n *inode) {
 	}
 	slot := n.slots[len(n.slots)-1]
 	b := v.image.read(slot, slotSize)
-	binary.LittleEndian.PutUint16(b[20:], uint16(first>>16))
-	binary.LittleEndian.PutUint16(b[26:], uint16(first))
+	putFirst(b, first)
 	binary.LittleEndian.PutUint32(b[28:], size)
 	v.change(slot+20, b[20:], inodePatch, n)
+}
+
+func putFirst(slot []byte, first uint32) {
+	binary.LittleEndian.PutUint16(slot[20:], uint16(first>>16))
+	binary.LittleEndian.PutUint16(slot[26:], uint16(first))
 }
 
 // rename is vfat_rename. A name that is there keeps its slots, and the 8.3 one leads
@@ -309,6 +333,11 @@ func (v *VFAT) fsync(n *inode) {
 		}
 	}
 	if n.dir {
+		for sector, dir := range v.belongs {
+			if dir == n {
+				delete(v.belongs, sector)
+			}
+		}
 		for _, cluster := range v.replaced {
 			v.setEntry(cluster, 0)
 		}
@@ -325,8 +354,15 @@ func (v *VFAT) writeOut(covers func(*patch) bool) {
 	}
 }
 
+// isShort is the form of names that have one slot (vfat_create_shortname).
+var isShort = regexp.MustCompile(`^[A-Z0-9_~-]{1,8}(\.[A-Z0-9_~-]{1,3})?$`)
+
 // slots are a name's slots (vfat_build_slots).
 func (v *VFAT) slots(dir, name string, attributes byte) (list [][]byte) {
+	if isShort.MatchString(name) {
+		base, ext, _ := strings.Cut(name, ".")
+		return [][]byte{shortSlot(fmt.Sprintf("%-8s%-3s", base, ext), attributes)}
+	}
 	short := v.shortName(dir, name)
 	sum := checksum(short)
 	units := utf16.Encode([]rune(name))
@@ -349,13 +385,16 @@ func (v *VFAT) slots(dir, name string, attributes byte) (list [][]byte) {
 		}
 		list = append(list, slot)
 	}
+	return append(list, shortSlot(short, attributes))
+}
+
+func shortSlot(short string, attributes byte) []byte {
 	slot := make([]byte, slotSize)
 	copy(slot, short)
-	slot[11] = attributes
-	if attributes == 0 {
+	if slot[11] = attributes; attributes == 0 {
 		slot[11] = attrArchive
 	}
-	return append(list, slot)
+	return slot
 }
 
 // shortName is the 8.3 alias of a long name (vfat_create_shortname).

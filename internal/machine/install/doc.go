@@ -6,6 +6,7 @@
 //
 //	wiped      the disk has no partition table any more; nothing boots from it
 //	divided    GPT: ESP, root; on another disk /var, where that is wanted
+//	emptied    the ESP has no boot sector, and then no tables and directories
 //	formatted  FAT32; LUKS2, where it is wanted; ext4 with fs-verity
 //	staged     objects, image, deployment and boot file, exactly as by an update
 //	settled    where /var is, the deployment's /etc and the user's home directory

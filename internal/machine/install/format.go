@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,20 @@ type fileSystem struct {
 }
 
 var fat = fileSystem{"vfat", formatESP}
+
+// mounts is who mounts. Tests of power cuts have directories for file systems, where
+// what is written to them can be followed.
+type mounts struct {
+	mount   func(dev, dir, kind string) error
+	unmount func(dir string) error
+}
+
+var kernel = mounts{
+	func(dev, dir, kind string) error {
+		return unix.Mount(dev, dir, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "")
+	},
+	func(dir string) error { return unix.Unmount(dir, 0) },
+}
 
 // formatESP makes FAT32 with clusters of 4 KiB, whatever the disk's sectors are: with
 // larger ones an ESP of 1 GiB has too few to be FAT32.
@@ -62,6 +77,34 @@ func ext4Format(label string) []string {
 		"-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=" + strconv.FormatInt(journal/mib, 10),
 		"-O", features, "-L", label, "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
 	}
+}
+
+// emptyESP takes away what firmware could find on the ESP that was there before. mkfs.vfat
+// writes over it in no order that is known: for a moment the old loader could be
+// there and not what it starts, or a new boot sector before old directories. So the
+// boot sector goes first, by itself: it is one sector, with it the ESP is as it was and
+// without it it is none. Then go the two allocation tables, of four bytes for each cluster
+// of 4 KiB, the root directory behind them, and room for the directories that are made
+// first. Only when all of that is gone from the disk there is a boot sector again.
+func emptyESP(dev string) (err error) {
+	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	for _, length := range []int64{4096, min(size/512+6*mib, size)} {
+		if _, err := f.WriteAt(make([]byte, length), 0); err != nil {
+			return fmt.Errorf("emptying the ESP: %w", err)
+		}
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("emptying the ESP: %w", err)
+		}
+	}
+	return nil
 }
 
 // formatRoot makes the root file system.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // loaderConf is loader/loader.conf, the same as on a disk image (docs/disk.md):
@@ -32,14 +30,26 @@ func (j *job) writeLoader() error {
 	return nil
 }
 
-// writeESP writes a file of the ESP by one rename, durably. The order of syncs is that of
-// package esp, which says why.
+// makeDirectories makes all directories of the ESP, durably and before any file. On FAT a
+// name leads to a new directory before that is on the disk; until then what was there
+// before shows. What the first directories of a new FAT take is empty (see emptyESP).
+func makeDirectories(dir string) error {
+	for _, name := range []string{"EFI/Linux", "EFI/systemd", "EFI/BOOT", "loader"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	return syncESP(dir)
+}
+
+// partial ends the name of a file that is being written. On a machine that boots,
+// packages esp and loader remove what a cut has left of these names.
+const partial = ".ashlar-partial"
+
+// writeESP writes a file of the ESP by one rename, durably.
 func writeESP(dir, name string, b []byte) (err error) {
 	path := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp := path + ".new"
+	tmp := path + partial
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
@@ -54,13 +64,23 @@ func writeESP(dir, name string, b []byte) (err error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	return syncESP(filepath.Dir(path))
+}
+
+// syncESP makes names durable, in the order of package esp, which says why.
+func syncESP(dir string) error {
+	if err := syncFS(dir); err != nil {
+		return err
+	}
+	return syncFile(dir)
+}
+
+// syncFile flushes a file, or the names in a directory.
+func syncFile(name string) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("syncing the ESP: %w", err)
-	}
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }

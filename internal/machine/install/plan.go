@@ -32,8 +32,9 @@ type Installer struct {
 	Random io.Reader        // nil: crypto/rand
 	Log    func(string)     // told of each step; may be nil
 
-	esp   fileSystem // the zero value: FAT
-	pbkdf []string   // how slow guesses at a passphrase are; nil: as cryptsetup finds right here
+	esp    fileSystem // the zero value: FAT
+	mounts mounts     // the zero value: kernel
+	pbkdf  []string   // how slow guesses at a passphrase are; nil: as cryptsetup finds right here
 }
 
 // The modes of a plan.

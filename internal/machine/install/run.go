@@ -53,6 +53,9 @@ func (in *Installer) Run(ctx context.Context, plan *Plan, p progress.Reporter) (
 	if in.esp.kind == "" {
 		in.esp = fat
 	}
+	if in.mounts.mount == nil {
+		in.mounts = kernel
+	}
 	j := &job{Installer: in, plan: plan, p: p, report: newReport(plan, in.now())}
 	defer func() { err = errors.Join(err, j.letGo()) }()
 	for _, step := range []struct {
@@ -116,6 +119,9 @@ func (j *job) prepare(ctx context.Context) (err error) {
 		}
 	}
 	j.p.Stage("making file systems", 0, progress.Items)
+	if err := emptyESP(j.espDev); err != nil {
+		return err
+	}
 	if err := j.makeVar(ctx); err != nil {
 		return err
 	}
@@ -204,7 +210,7 @@ func (j *job) mountAt(dev, dir, kind string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount(dev, dir, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, ""); err != nil {
+	if err := j.mounts.mount(dev, dir, kind); err != nil {
 		return fmt.Errorf("mounting %q: %w", dev, err)
 	}
 	j.mounted = append(j.mounted, dir)
@@ -223,7 +229,7 @@ func (j *job) unmount() error {
 		if err := syncFS(dir); err != nil {
 			all = errors.Join(all, err)
 		}
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := j.mounts.unmount(dir); err != nil {
 			all = errors.Join(all, fmt.Errorf("unmounting %q: %w", dir, err))
 		}
 	}
@@ -264,7 +270,10 @@ func (j *job) stage(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := m.Store.CleanTmp(); err != nil {
+	if err := makeDirectories(j.espDir()); err != nil {
+		return err
+	}
+	if err := m.Prepare(); err != nil {
 		return err
 	}
 	if err := j.forget(); err != nil {
@@ -383,6 +392,12 @@ func (j *job) finish(context.Context) error {
 	}
 	if err := j.report.write(j.varDir()); err != nil {
 		return err
+	}
+	// Directories were made for the report, and their names are nobody's to flush.
+	for _, dir := range []string{j.rootDir(), j.varDir()} {
+		if err := syncFS(dir); err != nil {
+			return err
+		}
 	}
 	if err := j.writeLoader(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -108,15 +109,31 @@ func (s *settings) user(hash string, now time.Time) error {
 	if _, err := os.Lstat(home); err == nil {
 		return s.sshKeys(home) // the /var that was kept has it
 	}
-	if err := s.ownedDir(home, 0o700); err != nil {
+	return s.makeHome(home)
+}
+
+// makeHome makes a home directory under another name. It has its own when all of it is on
+// the disk, so that what is there under that is somebody's, also after a cut.
+func (s *settings) makeHome(home string) error {
+	tmp := home + partial
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := s.ownedDir(tmp, 0o700); err != nil {
 		return err
 	}
 	if skel := s.plan.image.inode("/usr/etc/skel"); skel != nil {
-		if err := s.copySkel(skel, "/usr/etc/skel", home); err != nil {
+		if err := s.copySkel(skel, "/usr/etc/skel", tmp); err != nil {
 			return err
 		}
 	}
-	return s.sshKeys(home)
+	if err := s.sshKeys(tmp); err != nil {
+		return err
+	}
+	if err := syncFS(tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, home)
 }
 
 func (s *settings) sshKeys(home string) error {
@@ -133,12 +150,34 @@ func (s *settings) sshKeys(home string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	all := bytes.Clone(old)
+	if len(all) > 0 && !bytes.HasSuffix(all, []byte("\n")) {
+		all = append(all, '\n')
+	}
 	for _, key := range keys {
 		if !slices.Contains(strings.Split(string(old), "\n"), key) {
-			old = append(old, key+"\n"...)
+			all = append(all, key+"\n"...)
 		}
 	}
-	return s.ownedFile(name, old, 0o600)
+	return s.replace(name, all, 0o600)
+}
+
+// replace gives a user's file another content: after a cut it has the one or the other.
+func (s *settings) replace(name string, b []byte, mode fs.FileMode) error {
+	tmp := name + partial
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.ownedFile(tmp, b, mode); err != nil {
+		return err
+	}
+	if err := syncFile(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return err
+	}
+	return syncFile(filepath.Dir(name))
 }
 
 // copySkel copies the image's /etc/skel, its files and links.

@@ -32,14 +32,22 @@ const maxUnknown = 1000
 func inRoot(name string) bool       { return slices.Contains(rootFiles, name) }
 func inDeployment(name string) bool { return slices.Contains(deploymentFiles, name) }
 
+// reportDir is where Ashlar writes to /var, and inReports what.
+const reportDir = "log/ashlar"
+
+func inReports(name string) bool { return name == "install.json" }
+
 // Clean removes what runs that were cut left: everything in tmp/, and beside the
-// files of the store and of its deployments those that were to take their place. The
-// lock must be held.
+// files of the store, of its deployments and of /var/log/ashlar those that were to take
+// their place. The lock must be held.
 func (s *Store) Clean() error {
 	if err := s.CleanTmp(); err != nil {
 		return err
 	}
 	err := removeAbandoned(s.Dir, inRoot)
+	if reports := removeAbandoned(s.path(varDir, reportDir), inReports); !errors.Is(reports, fs.ErrNotExist) {
+		err = errors.Join(err, reports)
+	}
 	list, listErr := os.ReadDir(s.path(deploymentsDir))
 	err = errors.Join(err, listErr)
 	for _, e := range list {

@@ -47,6 +47,7 @@ type File struct {
 	Size int64
 	Err  error // why it cannot be read, or not all of it
 
+	first uint32
 	chain []uint32
 	fs    *FS
 }
@@ -170,6 +171,7 @@ func (f *FS) read(dir *File, depth int) error {
 func (f *FS) file(name string, slot []byte) *File {
 	file := &File{Path: name, Dir: slot[11]&attrDir != 0, Size: int64(le.Uint32(slot[28:])), fs: f}
 	first := uint32(le.Uint16(slot[20:]))<<16 | uint32(le.Uint16(slot[26:]))
+	file.first = first
 	switch {
 	case file.Dir:
 		f.follow(file, first, 0)
@@ -194,6 +196,18 @@ func (file *File) ReadAll() ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// Shared is ReadAll also of a file whose clusters another name leads to as well: after a
+// cut both names of one that was renamed may be there. Firmware does not mind.
+func (file *File) Shared() ([]byte, error) {
+	alone := *file
+	alone.fs = &FS{r: file.fs.r, cluster: file.fs.cluster, data: file.fs.data, table: file.fs.table, clusters: file.fs.clusters, owner: make(map[uint32]*File)}
+	alone.chain, alone.Err = nil, nil
+	if alone.Size > 0 {
+		alone.fs.follow(&alone, file.first, (file.Size+file.fs.cluster-1)/file.fs.cluster)
+	}
+	return alone.ReadAll()
 }
 
 // Range is a range of the file system, in bytes.

@@ -176,8 +176,28 @@ func TestDamage(t *testing.T) {
 	damaged("is one of", func(c *sparse) { c.set(entry(one[0]), byte(two[1])) }, "one", "two")
 	damaged("goes to cluster 0", func(c *sparse) { c.set(entry(two[1]), 0) }, "two")
 
+	// Two names for the same clusters, as a rename may leave them, and each is whole.
 	root := f.data // the root directory has the first cluster
 	c := s.clone()
+	for at := root; at < root+512; at += slotSize {
+		slot := make([]byte, slotSize)
+		if _, err := c.ReadAt(slot, at); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(slot, []byte("TWO ")) {
+			c.set(at+26, byte(one[0]))
+		}
+	}
+	if f, err = Open(c); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one", "two"} {
+		if b, err := f.Lookup(name).Shared(); err != nil || !bytes.Equal(b, content(3*512, '1')) {
+			t.Errorf("%q, with the clusters of the other name: %.3q, %v", name, b, err)
+		}
+	}
+
+	c = s.clone()
 	for at := root; at < root+512; at += slotSize {
 		slot := make([]byte, slotSize)
 		if _, err := c.ReadAt(slot, at); err != nil {

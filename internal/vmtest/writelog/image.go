@@ -11,6 +11,8 @@ import (
 	"maps"
 	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Section is a part of the disk, such as a partition.
@@ -36,19 +38,30 @@ func (r *Replay) Key(s Section) string {
 			last = i
 		}
 	}
-	// Of the epoch, what arrived and is not what was there before.
-	var arrived []uint64
-	for b, refs := range r.pending {
-		for i, w := range refs {
-			if sector := b*perBlock + uint64(i); w != 0 && s.has(sector) && !r.same(w, r.durable.get(sector)) {
-				arrived = append(arrived, sector)
-			}
+	// Of the epoch, what arrived and is not what was there before. It may be millions of
+	// sectors: a guest that makes a file system discards all that was there.
+	blocks := make([]uint64, 0, len(r.pending))
+	for b := range r.pending {
+		if s.meets(int64(b)*blockSize, blockSize) {
+			blocks = append(blocks, b)
 		}
 	}
-	slices.Sort(arrived)
+	slices.Sort(blocks)
 	h := sha256.New()
-	for _, sector := range arrived {
-		fmt.Fprintf(h, "%d %d\n", sector, r.pending.get(sector))
+	var line [8 * (1 + perBlock)]byte
+	for _, b := range blocks {
+		some := false
+		binary.LittleEndian.PutUint64(line[:], b)
+		for i, w := range r.pending[b] {
+			if sector := b*perBlock + uint64(i); w != 0 && (!s.has(sector) || r.same(w, r.durable.get(sector))) {
+				w = 0
+			}
+			some = some || w != 0
+			binary.LittleEndian.PutUint64(line[8*(1+i):], uint64(w))
+		}
+		if some {
+			h.Write(line[:])
+		}
 	}
 	return fmt.Sprintf("%d %x", last, h.Sum(nil))
 }
@@ -172,9 +185,19 @@ func (m *Image) Follow() error {
 		if _, err := m.replay.ReadAt(buf, from); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if _, err := m.file.WriteAt(buf, from-m.section.At); err != nil {
+		if err := m.put(buf, from-m.section.At); err != nil {
 			return fmt.Errorf("following the replay: %w", err)
 		}
 	}
 	return nil
+}
+
+// put writes to the file. Zeros become a hole: a guest that makes a file system discards
+// all of the partition first.
+func (m *Image) put(b []byte, at int64) error {
+	if len(bytes.TrimLeft(b, "\x00")) > 0 {
+		_, err := m.file.WriteAt(b, at)
+		return err
+	}
+	return unix.Fallocate(int(m.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, int64(len(b)))
 }

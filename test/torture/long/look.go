@@ -21,6 +21,7 @@ type looked struct {
 	Others, Boots int
 	Violations    []string
 	Sample        []chosen
+	Passed        []writelog.Cut // of an installation: disks on which firmware finds nothing
 }
 
 type chosen struct {
@@ -69,6 +70,9 @@ func lookAll(ctx context.Context, rec *torture.Recording, dir string, o options)
 		return nil, err
 	}
 	fmt.Printf("looked at in %s: %v\n", time.Since(began).Round(time.Second), j.Report)
+	if rec.Medium != "" {
+		seen.Passed = j.Passed
+	}
 	for _, c := range j.Sample(bootable, o.boots, o.seed) {
 		seen.Sample = append(seen.Sample, chosen{c, j.Demands(c)})
 	}

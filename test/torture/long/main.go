@@ -1,4 +1,4 @@
-// Command long is `make torture`: what test/vm's TestTorture does, with as many
+// Command long is `make torture`: what test/vm's TestTorture and TestInstallCuts do, with as many
 // disks and boots as there is time for. It goes on where it was interrupted, and
 // keeps what it found in .cache/torture/boots.jsonl, one line a boot.
 package main
@@ -24,13 +24,15 @@ import (
 )
 
 type options struct {
-	seed   uint64
-	others int
-	boots  int
-	most   int
-	jobs   int
-	again  bool
-	fresh  bool
+	seed      uint64
+	others    int
+	boots     int
+	installed int
+	only      string
+	most      int
+	jobs      int
+	again     bool
+	fresh     bool
 }
 
 func main() {
@@ -38,6 +40,8 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "another number chooses other cuts")
 	flag.IntVar(&o.others, "others", 25, "disks to look at of each flush boundary, beside the one on which nothing since arrived")
 	flag.IntVar(&o.boots, "boots", 200, "disks to boot")
+	flag.IntVar(&o.installed, "installed", 20, "disks to boot of those that an interrupted installation has left")
+	flag.StringVar(&o.only, "only", "", "\"life\" or \"install\": only the one")
 	flag.IntVar(&o.most, "most", 0, "end after so many boots, to go on another time; 0: when all are done")
 	flag.IntVar(&o.jobs, "jobs", 2, "machines at a time")
 	flag.BoolVar(&o.again, "again", false, "boot again what failed before")
@@ -56,6 +60,18 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	var all error
+	if o.only != "install" {
+		all = life(ctx, root, o)
+	}
+	if o.only != "life" && ctx.Err() == nil {
+		all = errors.Join(all, install(ctx, root, o))
+	}
+	return all
+}
+
+// life is a machine's life of updates.
+func life(ctx context.Context, root string, o options) error {
 	dir := filepath.Join(root, ".cache", "torture")
 	rec, err := torture.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) || o.fresh {
@@ -64,6 +80,16 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	site, err := rec.Serve()
+	if err != nil {
+		return err
+	}
+	defer site.Close()
+	return survive(ctx, rec, dir, o)
+}
+
+// survive looks at the disks that cuts of a recording left, and boots some.
+func survive(ctx context.Context, rec *torture.Recording, dir string, o options) error {
 	seen, err := look(ctx, rec, dir, o)
 	if err != nil {
 		return err
@@ -71,16 +97,14 @@ func run(ctx context.Context, o options) error {
 	for _, v := range seen.Violations {
 		fmt.Println("FAILED", v)
 	}
-	site, err := rec.Serve()
-	if err != nil {
-		return err
-	}
-	defer site.Close()
 	b := &boots{dir: dir, rec: rec, done: make(map[writelog.Cut]boot)}
 	for _, s := range seen.Sample {
 		b.todo = append(b.todo, boot{Cut: s.Cut, demand: s.Demand})
 	}
 	if err := b.all(ctx, o); err != nil {
+		return err
+	}
+	if err := b.again(ctx, seen); err != nil {
 		return err
 	}
 	if len(seen.Violations)+b.failed > 0 {
