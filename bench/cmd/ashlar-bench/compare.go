@@ -89,9 +89,10 @@ type step struct {
 
 // The parts of the results. Each says when it was measured, and can be measured alone.
 const (
-	images = "Images and updates"
-	media  = "Media"
-	starts = "The first process"
+	images   = "Images and updates"
+	media    = "Media"
+	installs = "Installing"
+	starts   = "The first process"
 )
 
 // steps lists all, part by part, in an order in which each finds what it needs.
@@ -99,7 +100,8 @@ func (c *comparison) steps() []step {
 	return []step{
 		{images, "bootfiles", c.makeBootFiles}, {images, "publish", c.publish}, {images, "image", c.writeImages}, {images, "pull", c.pull},
 		{images, "large", c.pullLarge},
-		{media, "iso", c.makeISO}, {media, "media", c.writeMedia}, {media, "install", c.install},
+		{media, "iso", c.makeISO}, {media, "media", c.writeMedia},
+		{installs, "install", c.install},
 		{starts, "boot", c.boot}, {starts, "binaries", c.binaries},
 	}
 }

@@ -156,7 +156,7 @@ func watched(ctx context.Context, vm *vmtest.VM, script, begin, end string) (s s
 	}
 	group, watching := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		text, err = vm.Output(ctx, script+` >/run/log 2>&1 || { cat /run/log; exit 1; }
+		text, err = vm.Output(ctx, script+` >/run/bench.log 2>&1 || { cat /run/bench.log; exit 1; }
 dmesg | sed -n 's/^\[ *\([0-9.]*\)\] \(`+begin+`\|`+end+`\)$/\1/p' | tail -2`)
 		return err
 	})

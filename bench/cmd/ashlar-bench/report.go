@@ -107,7 +107,7 @@ func publishResults(path string, parts []*report) error {
 		missed = append(missed, part.missed()...)
 	}
 	table := resultsHead
-	for _, title := range []string{images, media, starts} {
+	for _, title := range []string{images, media, installs, starts} {
 		if text, ok := kept[title]; ok {
 			table += partHead + text
 		}
