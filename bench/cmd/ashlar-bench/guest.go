@@ -132,7 +132,8 @@ const (
 	endCopy   = "ashlar-bench: copied"
 )
 
-func tellKernel(words string) error { return os.WriteFile("/dev/kmsg", []byte("<5>"+words), 0) }
+// tellKernel writes a line. Without its end the kernel would wait for more.
+func tellKernel(line string) error { return os.WriteFile("/dev/kmsg", []byte("<5>"+line+"\n"), 0) }
 
 // knownFiles is a seal that seals nothing, and knows a file's digest by its size, its
 // beginning and its end; the few files that have those in common are hashed.
