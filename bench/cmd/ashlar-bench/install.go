@@ -80,7 +80,7 @@ func (c *comparison) install(ctx context.Context) error {
 // what to install, and gives it this program.
 func (c *comparison) bootMedium(ctx context.Context, fx *fixture.Fixture) (*vmtest.VM, error) {
 	out, signed, medium := filepath.Join(fx.Dir, "out"), filepath.Join(fx.Dir, "signed"), filepath.Join(fx.Dir, "medium.iso")
-	if _, err := fx.BuildMedium(ctx, "closed", out, filepath.Join(fx.Dir, "unsigned.iso")); err != nil {
+	if _, err := fx.BuildMedium(ctx, "cuts", out, filepath.Join(fx.Dir, "unsigned.iso")); err != nil {
 		return nil, err
 	}
 	for _, args := range [][]string{
@@ -102,7 +102,7 @@ func (c *comparison) bootMedium(ctx context.Context, fx *fixture.Fixture) (*vmte
 		return nil, err
 	}
 	vm, err := vmtest.Create(ctx, vmtest.Config{
-		Name: "install", Dir: filepath.Join(fx.Dir, "vm"), Base: blank, Bus: vmtest.NVMe, Closed: true, Memory: 2048,
+		Name: "install", Dir: filepath.Join(fx.Dir, "vm"), Base: blank, Bus: vmtest.NVMe, Closed: true, Memory: 2048, CPUs: 2,
 		Others: []vmtest.Disk{{Image: medium, Bus: vmtest.SATA, Boot: true}, {Image: tools}},
 	})
 	if err != nil {
