@@ -35,7 +35,7 @@ demo: need-go setup build
 
 # staticcheck is built with the Go that builds the project, also where that was fetched.
 lint: need-go
-	@out=$$(gofmt -l cmd internal test); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	@out=$$(gofmt -l bench cmd internal test); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	$(GO) vet -tags vm,slow ./...
 	GOTOOLCHAIN=$$($(GO) env GOVERSION) $(GO) run $(STATICCHECK) -tags vm,slow ./...
 
