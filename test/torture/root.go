@@ -102,9 +102,11 @@ func (j *Judge) check(ctx context.Context, v *rootView) (undo func() error, err 
 		if _, err := os.Stat(j.undoFile); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		code, said, err := run(ctx, "e2undo", j.undoFile, j.root.Name())
-		if err == nil && code != 0 {
-			err = &Trouble{fmt.Errorf("e2undo ended with %d: %s", code, said)}
+		code, _, err := run(ctx, "e2undo", j.undoFile, j.root.Name())
+		if err == nil && code != 0 { // e2fsck gave up, and did not end the file
+			if err := j.root.Restore(); err != nil {
+				return &Trouble{err}
+			}
 		}
 		return err
 	}, nil

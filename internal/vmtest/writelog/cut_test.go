@@ -146,6 +146,16 @@ func TestImageFollows(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Fatalf("%v: the image is not the disk", c)
 		}
+		// What a program has done to the file is over, and the next cut finds it whole.
+		if err := os.WriteFile(m.Name(), bytes.Repeat([]byte("x"), len(got)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := os.ReadFile(m.Name()); err != nil || !bytes.Equal(again, want) {
+			t.Fatalf("%v: restored, the image is not the disk: %v", c, err)
+		}
 		key := r.Key(part)
 		if old, known := content[key]; known && old != string(want) {
 			t.Fatalf("%v: the key %q was another content's", c, key)

@@ -130,10 +130,19 @@ func (r *Replay) NewImage(name string, s Section) (*Image, error) {
 		return nil, err
 	}
 	m := &Image{file: f, replay: r, section: s}
-	if err := errors.Join(f.Truncate(s.Length), copySparse(f, r.Section(s))); err != nil {
-		return nil, errors.Join(fmt.Errorf("writing %q: %w", name, err), f.Close())
+	if err := m.Restore(); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return m, nil
+}
+
+// Restore makes the whole file what the last Seek of the replay made of the disk.
+func (m *Image) Restore() error {
+	err := errors.Join(m.file.Truncate(0), m.file.Truncate(m.section.Length), copySparse(m.file, m.replay.Section(m.section)))
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", m.Name(), err)
+	}
+	return nil
 }
 
 func copySparse(w io.WriterAt, r io.Reader) error {
