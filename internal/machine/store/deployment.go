@@ -118,20 +118,28 @@ func (d *Deployment) Encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
+// decodeStrict reads one JSON value with known fields only.
+func decodeStrict(b []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("more follows after the first value")
+	}
+	return nil
+}
+
 // DecodeDeployment reads deployment.json strictly: known fields only, one
 // value, every field checked.
 func DecodeDeployment(b []byte) (*Deployment, error) {
 	if len(b) > maxDeployment {
 		return nil, fmt.Errorf("longer than %d bytes", maxDeployment)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	var d Deployment
-	if err := dec.Decode(&d); err != nil {
+	if err := decodeStrict(b, &d); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more follows after the first value")
 	}
 	if err := d.Check(); err != nil {
 		return nil, err

@@ -1,11 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 	"unicode"
@@ -51,14 +49,9 @@ func (v *VarDisk) Check() error {
 
 // decodeVarDisk reads var.json strictly: known fields only, one value, every field checked.
 func decodeVarDisk(b []byte) (*VarDisk, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	var v VarDisk
-	if err := dec.Decode(&v); err != nil {
+	if err := decodeStrict(b, &v); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more follows after the first value")
 	}
 	return &v, v.Check()
 }
