@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -117,6 +119,8 @@ func sameSum(h hash.Hash, want release.File) error {
 	return nil
 }
 
+// Objects come in the order of their names, in which they lie on the medium: a disc
+// is read from one end to the other.
 func (s *payload) Objects(_ context.Context, all []tree.Object, wanted func(verity.Digest) bool) (Pieces, error) {
 	p := &objectFiles{dir: s.dir}
 	seen := make(map[verity.Digest]bool)
@@ -126,6 +130,7 @@ func (s *payload) Objects(_ context.Context, all []tree.Object, wanted func(veri
 			p.objects = append(p.objects, o)
 		}
 	}
+	slices.SortFunc(p.objects, func(a, b tree.Object) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
 	return p, nil
 }
 

@@ -72,6 +72,27 @@ func TestFromMedium(t *testing.T) {
 	}
 }
 
+// A disc is read from one end to the other: in the order of names, in which
+// mkfs.erofs(1) lays files down.
+func TestMediumIsReadInOrder(t *testing.T) {
+	_, _, md, m, _ := mediumOf(t)
+	f, err := m.CheckMedium(context.Background(), md, store.Origin{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := m.PlanStage(context.Background(), f, progress.None)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, o := range plan.pieces.(*objectFiles).objects {
+		names = append(names, store.ObjectName(o.Digest))
+	}
+	if len(names) < 2 || !slices.IsSorted(names) {
+		t.Errorf("objects are read in the order %q", names)
+	}
+}
+
 // Whatever on a medium is not what its release names is refused, and by name.
 func TestMediumIsNotBelieved(t *testing.T) {
 	flip := func(path string) {
