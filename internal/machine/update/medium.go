@@ -123,10 +123,8 @@ func sameSum(h hash.Hash, want release.File) error {
 // is read from one end to the other.
 func (s *payload) Objects(_ context.Context, all []tree.Object, wanted func(verity.Digest) bool) (Pieces, error) {
 	p := &objectFiles{dir: s.dir}
-	seen := make(map[verity.Digest]bool)
 	for _, o := range all {
-		if !seen[o.Digest] && wanted(o.Digest) {
-			seen[o.Digest] = true
+		if wanted(o.Digest) {
 			p.objects = append(p.objects, o)
 		}
 	}

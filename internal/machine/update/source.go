@@ -23,7 +23,7 @@ type Source interface {
 	OpenImage(ctx context.Context) (io.ReadCloser, error)
 	OpenBootFile(ctx context.Context) (io.ReadCloser, error)
 	// Objects works out how to read those that are wanted, of all that the
-	// image names.
+	// image names, each once.
 	Objects(ctx context.Context, all []tree.Object, wanted func(verity.Digest) bool) (Pieces, error)
 }
 
